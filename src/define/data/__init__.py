@@ -1,0 +1,8 @@
+"""Text as tensors: vocabularies, corpora of ids, batches for truncated backpropagation."""
+
+from define.data.pydocs import PyDocs
+from define.data.segments import Segments
+from define.data.text import Corpus, Text
+from define.data.vocabulary import END_OF_LINE, UNKNOWN, Vocabulary
+
+__all__ = ["END_OF_LINE", "UNKNOWN", "Corpus", "PyDocs", "Segments", "Text", "Vocabulary"]

@@ -1,0 +1,164 @@
+"""Batches of contiguous text for truncated backpropagation through time."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+PADDING = -100
+"""The target of places that hold no token: what ``ignore_index`` of torch's losses is."""
+
+
+class Segments:
+    """A text cut into columns that are read side by side, one segment of time after the other.
+
+    The text is cut into ``batch_size * world_size`` contiguous columns of equal length n; column
+    c holds the ids from c·n on, and its targets are the ids one place later, the first of the next
+    column included. Batch t holds the next ``lengths[t]`` places of every column, so it continues
+    where batch t - 1 stopped and a model's state can be carried over. Ranks take neighbouring
+    columns: rank r those from ``r * batch_size`` on.
+
+    ``state_dict`` names the batch that comes next. After ``load_state_dict``, one iteration goes on
+    there; every other starts at the first batch. A finished epoch moves on to the plan of the next;
+    it is finished once its last batch is handed out.
+
+    Args:
+        ids: The text, (tokens,), any integer type; may be memory-mapped.
+        batch_size: Columns of this rank.
+        length: Places a batch, in time.
+        random_lengths: Draw the lengths as AWD-LSTM does (Merity et al. 2018, Sec. 5), so that no
+            place of the text always is at the edge of a segment: around ``length`` with
+            probability 0.95, else around half of it, with standard deviation 5, at least 5. They
+            are planned for a whole epoch from ``(seed, epoch)``, the same on every rank.
+        seed: Of the random lengths.
+        drop_last: Drop the targets, fewer than there are columns, that do not fill another place
+            of every column. False, for evaluation: every id but the very first is a target exactly
+            once; the places left over at the end have token 0 and target -100.
+        rank: Of this process.
+        world_size: The number of processes.
+
+    Raises:
+        ValueError: If the text is too short to give every column a target, or an argument is out
+            of its range.
+    """
+
+    def __init__(
+        self,
+        ids: Tensor,
+        batch_size: int,
+        length: int,
+        *,
+        random_lengths: bool = False,
+        seed: int = 0,
+        drop_last: bool = True,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        if ids.dim() != 1 or ids.is_floating_point():
+            raise ValueError(f"ids must be 1-D integers, not {tuple(ids.shape)} of {ids.dtype}.")
+        if batch_size < 1 or length < 1:
+            raise ValueError(f"{batch_size=} and {length=} must be at least 1.")
+        if not 0 <= rank < world_size:
+            raise ValueError(f"{rank=} must be at least 0 and below {world_size=}.")
+        columns, targets = batch_size * world_size, len(ids) - 1
+        if targets < columns:
+            raise ValueError(
+                f"A text of {len(ids)} tokens is too short for {batch_size=} and {world_size=}: "
+                f"it must have more than {columns}."
+            )
+        self._ids = ids
+        self._length = length
+        self._random_lengths = random_lengths
+        self._seed = seed
+        self._end = targets  # an id at or beyond this place has no successor
+        self._places = targets // columns if drop_last else -(-targets // columns)
+        self._starts = torch.arange(rank * batch_size, (rank + 1) * batch_size) * self._places
+        # What must be equal for a position in one iteration to mean the same in another.
+        self._setting = {
+            "tokens": len(ids),
+            "batch_size": batch_size,
+            "length": length,
+            "random_lengths": random_lengths,
+            "seed": seed,
+            "drop_last": drop_last,
+            "world_size": world_size,
+        }
+        self._epoch, self._batch = 0, 0  # of the batch that comes next
+        self._lengths = self._plan(0)
+        self._resuming = False
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """The plan of the epoch of the next batch: how long each of its batches is in time."""
+        return self._lengths
+
+    def __len__(self) -> int:
+        """The number of batches of the epoch of the next batch."""
+        return len(self._lengths)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield tokens and targets, both (batch_size, time) int64."""
+        first = self._batch if self._resuming else 0
+        self._resuming = False
+        epoch, lengths = self._epoch, self._lengths
+        start = sum(lengths[:first])
+        for batch in range(first, len(lengths)):
+            # The position moves before the batch is handed out: a state saved while that is
+            # worked on names the batch after it.
+            self._batch = batch + 1
+            if self._batch == len(lengths):
+                self._epoch, self._batch = epoch + 1, 0
+                self._lengths = self._plan(epoch + 1)
+            yield self._read(start, lengths[batch])
+            start += lengths[batch]
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position, which is the batch that comes next, and the setting that it holds for."""
+        return {"epoch": self._epoch, "batch": self._batch, "setting": dict(self._setting)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Let the next iteration start at a saved position.
+
+        Raises:
+            ValueError: If it was saved under another setting: it would mean another place.
+        """
+        for name, value in self._setting.items():
+            if state["setting"][name] != value:
+                raise ValueError(
+                    f"The position was saved with {name}={state['setting'][name]!r}, "
+                    f"but this iteration has {name}={value!r}."
+                )
+        self._epoch, self._batch = state["epoch"], state["batch"]
+        self._lengths = self._plan(self._epoch)
+        self._resuming = True
+
+    def _plan(self, epoch: int) -> tuple[int, ...]:
+        if self._random_lengths:
+            return random_plan(self._places, self._length, (self._seed, epoch))
+        return even_plan(self._places, self._length)
+
+    def _read(self, start: int, length: int) -> tuple[Tensor, Tensor]:
+        places = self._starts[:, None] + torch.arange(start, start + length + 1)  # (B, time + 1)
+        # Advanced indexing is a gather on the mapped file: only these pages are read.
+        window = self._ids[places.clamp(max=self._end)].long()
+        tokens, targets = window[:, :-1].contiguous(), window[:, 1:].contiguous()
+        padding = places[:, :-1] >= self._end
+        return tokens.masked_fill_(padding, 0), targets.masked_fill_(padding, PADDING)
+
+
+def even_plan(places: int, length: int) -> tuple[int, ...]:
+    """Cut ``places`` into parts of ``length``, the last one shorter where it does not divide."""
+    return tuple(min(length, places - start) for start in range(0, places, length))
+
+
+def random_plan(places: int, length: int, seed: tuple[int, int]) -> tuple[int, ...]:
+    """Cut ``places`` into parts of random lengths; see `Segments`. The last one may be shorter."""
+    draw = np.random.default_rng(seed)
+    plan: list[int] = []
+    while places > 0:
+        base = length if draw.random() < 0.95 else length / 2
+        plan.append(min(max(5, int(draw.normal(base, 5))), places))
+        places -= plan[-1]
+    return tuple(plan)

@@ -1,0 +1,126 @@
+"""Adaptive input embedding: rare words get narrower vectors."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from define.embedding.base import Embedding
+
+__all__ = ["AdaptiveEmbedding", "check_cutoffs"]
+
+
+class AdaptiveEmbedding(Embedding):
+    r"""Splits a vocabulary sorted by frequency in bands, each with a table of its own width.
+
+    Band b has vectors of width ``map_dim / div_value**b``; where that differs from
+    `embedding_dim`, a linear map without bias brings them there.
+
+    Reference:
+        | Adaptive Input Representations (Baevski & Auli 2019), Sec. 3
+        | Transformer-XL (Dai et al. 2019): ``div_value=1`` and `map_dim` below `embedding_dim`
+
+    Args:
+        num_embeddings: Size V of the vocabulary.
+        embedding_dim: Width m of the output.
+        padding_idx: Id whose row is zero and never trained.
+        cutoffs: First id of each band but the first, increasing: ``[20_000, 40_000, 200_000]``.
+        map_dim: Width of the first band; `embedding_dim` if omitted.
+        div_value: Factor by which the width falls from band to band.
+        project_first: Whether the first band is projected although its width is `embedding_dim`,
+            as Baevski & Auli do.
+        sparse: Whether the gradients of the tables are sparse.
+        std: Standard deviation of tables and output at initialization.
+        device: Device of the parameters.
+        dtype: Type of the parameters.
+
+    Example:
+        >>> AdaptiveEmbedding(10_000, 256, cutoffs=[2_000, 6_000])
+        AdaptiveEmbedding(
+          10000, 256, cutoffs=(2000, 6000), widths=(256, 64, 16)
+          (tables): ParameterList(...)
+          (projections): ParameterDict(...)
+        )
+    """
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        padding_idx: int | None = None,
+        *,
+        cutoffs: Sequence[int],
+        map_dim: int | None = None,
+        div_value: float = 4.0,
+        project_first: bool = False,
+        sparse: bool = False,
+        std: float = 1.0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(num_embeddings, embedding_dim, padding_idx, std)
+        self.cutoffs = check_cutoffs(cutoffs, num_embeddings)
+        map_dim = embedding_dim if map_dim is None else map_dim
+        if div_value < 1:
+            raise ValueError(f"{div_value=} must be at least 1.")
+        self.widths = tuple(int(map_dim / div_value**b) for b in range(len(cutoffs) + 1))
+        if self.widths[-1] < 1:
+            raise ValueError(f"{div_value=} leaves {self.widths=}: each must be at least 1.")
+        self.sparse = sparse
+
+        like = {"device": device, "dtype": dtype}
+        self.tables = nn.ParameterList(
+            torch.empty(stop - start, width, **like)
+            for (start, stop), width in zip(self.bands, self.widths, strict=True)
+        )
+        # Keyed by band, since some bands have none.
+        self.projections = nn.ParameterDict(
+            {
+                str(b): torch.empty(embedding_dim, width, **like)
+                for b, width in enumerate(self.widths)
+                if width != embedding_dim or (b == 0 and project_first)
+            }
+        )
+        self.reset_parameters()
+
+    @property
+    def bands(self) -> list[tuple[int, int]]:
+        """First id and first id beyond, for each band."""
+        return list(pairwise((0, *self.cutoffs, self.num_embeddings)))
+
+    def projection(self, band: int) -> Float[Tensor, "features width"] | None:
+        """Matrix that brings a band's vectors to `embedding_dim`; None where nothing does."""
+        return self.projections[str(band)] if str(band) in self.projections else None
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        for table in self.tables:
+            table.normal_(std=self.std)
+        for projection in self.projections.values():
+            projection.normal_(std=projection.shape[1] ** -0.5)
+
+    def rows(self, ids: Int[Tensor, " rows"]) -> Float[Tensor, "rows features"]:
+        # Ids ascend, so each band is one slice: no masks, no scattering.
+        stops = torch.searchsorted(ids, torch.tensor(self.cutoffs, device=ids.device)).tolist()
+        rows = []
+        for b, (start, stop) in enumerate(pairwise((0, *stops, len(ids)))):
+            band = F.embedding(
+                ids[start:stop] - self.bands[b][0], self.tables[b], sparse=self.sparse
+            )
+            projection = self.projection(b)
+            rows.append(band if projection is None else F.linear(band, projection))
+        return torch.cat(rows)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, cutoffs={self.cutoffs}, widths={self.widths}"
+
+
+def check_cutoffs(cutoffs: Sequence[int], num_embeddings: int) -> tuple[int, ...]:
+    """The cutoffs as a tuple, if they cut the vocabulary in bands of at least one word each."""
+    cutoffs = tuple(cutoffs)
+    if not cutoffs or any(a >= b for a, b in pairwise((0, *cutoffs, num_embeddings))):
+        raise ValueError(f"{cutoffs=} must increase between 0 and {num_embeddings=}.")
+    return cutoffs

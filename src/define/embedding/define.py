@@ -1,0 +1,161 @@
+"""DeFINE: deep factorized input token embeddings (Map, Expand, Reduce)."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from define.embedding.base import Embedding, map_module, reset_map
+from define.groups import (
+    GroupLinear,
+    HierarchicalGroupTransform,
+    Skip,
+    group_schedule,
+    width_schedule,
+)
+
+__all__ = ["DeFINE"]
+
+
+class DeFINE(Embedding):
+    r"""Learns token representations deep in a narrow table's space instead of in a wide table.
+
+    .. math::
+        e_i &= \mathrm{Map}(\mathrm{id}) \in \mathbb{R}^n \\
+        \hat e_i &= \mathrm{Expand}(e_i) \in \mathbb{R}^k \\
+        e_o &= \mathrm{Reduce}([\hat e_i, e_i]) \in \mathbb{R}^m
+
+    Expand is a :class:`~define.groups.HierarchicalGroupTransform`, Reduce one linear map. With its
+    path from the Map to Reduce, a plain linear factorization is a special case of the unit.
+
+    Reference:
+        | DeFINE, Sec. 3.1 (Map, Expand, Reduce), Sec. 3.2 (HGT), Sec. 3.3 (skip connection)
+
+    Args:
+        num_embeddings: Size V of the vocabulary.
+        embedding_dim: Width m of the output.
+        padding_idx: Id whose row is zero and never trained.
+        map: Width n of the Map table, or an embedding module to use as Map, such as an
+            :class:`AdaptiveEmbedding`.
+        expand_dim: Width k at the end of Expand.
+        depth: Number N of Expand layers.
+        max_groups: Number of groups of the first Expand layer, halved at each further one.
+        groups: Groups of each layer in place of `depth` and `max_groups`: ``(1, 1, 1)`` is a
+            linear stack, ``(4, 4, 4)`` a GLT.
+        skip: How Expand reads e_i again at every layer; with ``"residual"`` all layers have width
+            k / 2, as in the paper's ablation.
+        shuffle: Whether features are interleaved across groups between layers.
+        shared: Whether all groups of a layer share one matrix.
+        reduce: Whether a linear map ends the unit. Without it Expand itself ends at
+            `embedding_dim` with a linear layer, and `expand_dim` is not used.
+        reduce_map: Whether Reduce reads e_i beside the end of Expand.
+        activation: Makes the activation of Expand's layers.
+        norm: Makes their normalization from a width; none if omitted.
+        dropout: Dropout probability after each layer of Expand; it falls on token types.
+        sparse: Whether the gradient of a Map table made here is sparse.
+        std: Standard deviation of Map and output at initialization; that of a given `map` (or 1)
+            if omitted.
+        device: Device of the parameters.
+        dtype: Type of the parameters.
+
+    Example:
+        >>> embedding = DeFINE(10_000, 400, map=128, depth=7, max_groups=128)
+        >>> embedding(torch.tensor([[1, 5, 1]])).shape
+        torch.Size([1, 3, 400])
+        >>> table = embedding.to_embedding()  # once trained
+        >>> table
+        Embedding(10000, 400)
+    """
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        padding_idx: int | None = None,
+        *,
+        map: int | nn.Module = 128,
+        expand_dim: int = 1024,
+        depth: int = 3,
+        max_groups: int = 16,
+        groups: Sequence[int] | None = None,
+        skip: Skip = "mix",
+        shuffle: bool = False,
+        shared: bool = False,
+        reduce: bool = True,
+        reduce_map: bool = True,
+        activation: Callable[[], nn.Module] = nn.ReLU,
+        norm: Callable[[int], nn.Module] | None = None,
+        dropout: float = 0.0,
+        sparse: bool = False,
+        std: float | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        module, map_dim, std = map_module(
+            map,
+            num_embeddings,
+            padding_idx=padding_idx,
+            sparse=sparse,
+            std=std,
+            device=device,
+            dtype=dtype,
+        )
+        super().__init__(num_embeddings, embedding_dim, padding_idx, std)
+        groups = group_schedule(depth, max_groups) if groups is None else tuple(groups)
+        expand_dim = expand_dim if reduce else embedding_dim
+        if skip == "residual":
+            widths = (expand_dim // 2 if reduce else expand_dim,) * len(groups)
+        else:
+            widths = width_schedule(map_dim, expand_dim, groups)
+        self.map = module
+        self.map_dim = map_dim
+        self.expand = HierarchicalGroupTransform(
+            map_dim,
+            widths,
+            groups,
+            skip=skip,
+            shuffle=shuffle,
+            shared=shared,
+            activation=activation,
+            activate_last=reduce,
+            norm=norm,
+            dropout=dropout,
+            std=std,
+            device=device,
+            dtype=dtype,
+        )
+        self.reduce_map = reduce and reduce_map
+        reads = widths[-1] + map_dim * self.reduce_map
+        self.reduce = (
+            GroupLinear(reads, embedding_dim, device=device, dtype=dtype) if reduce else None
+        )
+        if not isinstance(map, nn.Module):
+            reset_map(self.map, self.std)
+        self._reset_reduce()
+
+    def reset_parameters(self) -> None:
+        """Draws all parameters; the output has mean 0 and deviation `std` at every depth.
+
+        The paper does not say how. Here each layer's weights are scaled by the variance that its
+        inputs have, and its bias cancels the mean that the activation before gives it.
+        """
+        reset_map(self.map, self.std)
+        self.expand.reset_parameters()
+        self._reset_reduce()
+
+    def _reset_reduce(self) -> None:
+        if self.reduce is None:
+            return
+        mean, variance = self.expand.output_moments()
+        if self.reduce_map:
+            mean = torch.cat([mean, torch.zeros(self.map_dim)])
+            variance = torch.cat([variance, torch.full((self.map_dim,), self.std**2)])
+        self.reduce.standardize_parameters(mean, variance, self.std)
+
+    def rows(self, ids: Int[Tensor, " rows"]) -> Float[Tensor, "rows features"]:
+        e_i = self.map(ids)
+        e_o = self.expand(e_i)
+        if self.reduce is None:
+            return e_o
+        return self.reduce(torch.cat([e_o, e_i], -1) if self.reduce_map else e_o)

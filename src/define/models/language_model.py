@@ -1,0 +1,141 @@
+"""A language model from its three parts: embedding, backbone (context model), output layer."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from define.embedding import DeFINE
+from define.softmax import OutputLayer
+
+__all__ = ["LanguageModel", "ParameterCounts"]
+
+State = Any  # each backbone has its own; tuples of tensors
+
+
+@dataclass(frozen=True)
+class ParameterCounts:
+    """Numbers of parameters, split as in the paper's tables."""
+
+    unit: int
+    context: int
+    input_output: int
+
+    @property
+    def total(self) -> int:
+        return self.unit + self.context + self.input_output
+
+
+class LanguageModel(nn.Module):
+    """Predicts each next token from those before.
+
+    Args:
+        embedding: Token embedding: `torch.nn.Embedding` or any of this package.
+        backbone: Context model ``(x, state) -> (y, state)``, batch first.
+        head: Output layer ``(hidden, targets) -> nll``.
+
+    Raises:
+        ValueError: If the widths or vocabularies of the parts do not fit.
+
+    Example:
+        >>> from define import DeFINE, LSTM, TiedSoftmax
+        >>> embedding = DeFINE(10_000, 400, map=128)
+        >>> backbone = LSTM(400, 600, 2, output_size=400)
+        >>> model = LanguageModel(embedding, backbone, TiedSoftmax(embedding.map, 400))
+        >>> tokens, targets = torch.randint(10_000, (2, 20, 35))
+        >>> loss, state = model(tokens, targets)  # (batch, time) negative log-likelihoods
+        >>> loss.shape
+        torch.Size([20, 35])
+    """
+
+    def __init__(self, embedding: nn.Module, backbone: nn.Module, head: OutputLayer) -> None:
+        super().__init__()
+        for ours, theirs in (
+            ("embedding.embedding_dim", "backbone.input_size"),
+            ("backbone.output_size", "head.in_features"),
+            ("embedding.num_embeddings", "head.num_classes"),
+        ):
+            parts = {"embedding": embedding, "backbone": backbone, "head": head}
+            a, b = (getattr(parts[p], name) for p, name in (x.split(".") for x in (ours, theirs)))
+            if a != b:
+                raise ValueError(f"{ours}={a} must equal {theirs}={b}.")
+        self.embedding = embedding
+        self.backbone = backbone
+        self.head = head
+
+    def hidden(
+        self, tokens: Int[Tensor, "batch time"], state: State = None
+    ) -> tuple[Float[Tensor, "batch time features"], State]:
+        """Hidden states that the output layer reads, and the state after the last token."""
+        return self.backbone(self.embedding(tokens), state)
+
+    def forward(
+        self,
+        tokens: Int[Tensor, "batch time"],
+        targets: Int[Tensor, "batch time"],
+        state: State = None,
+    ) -> tuple[Float[Tensor, "batch time"], State]:
+        """Negative log-likelihood in nats of each target, and the state to go on from."""
+        hidden, state = self.hidden(tokens, state)
+        return self.head(hidden, targets), state
+
+    @torch.no_grad()
+    def generate(
+        self,
+        tokens: Int[Tensor, "batch time"],
+        max_new_tokens: int,
+        *,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Int[Tensor, "batch new"]:
+        """Continues each row of `tokens`; call it in evaluation mode.
+
+        Args:
+            tokens: (batch, time) prompt of at least one token.
+            max_new_tokens: Number of tokens to add.
+            temperature: Divides the log-probabilities; 0 takes the likeliest token.
+            top_k: Samples from the likeliest k tokens only.
+            generator: Source of random numbers, for reproducible samples.
+
+        Returns:
+            (batch, max_new_tokens) ids.
+        """
+        if tokens.shape[-1] < 1:
+            raise ValueError(f"tokens {tuple(tokens.shape)} must hold at least one token a row.")
+        if temperature < 0:
+            raise ValueError(f"{temperature=} must be at least 0.")
+        new, state = [], None
+        for _ in range(max_new_tokens):
+            hidden, state = self.hidden(tokens, state)
+            tokens = self._sample(hidden[:, -1], temperature, top_k, generator)
+            new.append(tokens)
+        return torch.cat(new, -1) if new else tokens[:, :0]
+
+    def _sample(
+        self,
+        hidden: Tensor,
+        temperature: float,
+        top_k: int | None,
+        generator: torch.Generator | None,
+    ) -> Tensor:
+        if temperature == 0:
+            return self.head.predict(hidden)[:, None]
+        if top_k is None:
+            p = (self.head.log_prob(hidden) / temperature).softmax(-1)
+            return torch.multinomial(p, 1, generator=generator)
+        values, ids = self.head.topk(hidden, top_k)
+        place = torch.multinomial((values / temperature).softmax(-1), 1, generator=generator)
+        return ids.gather(-1, place)
+
+    def parameter_counts(self) -> ParameterCounts:
+        """Parameters of DeFINE's unit, of the context model, and of input and output."""
+        unit = 0
+        if isinstance(self.embedding, DeFINE):
+            map = {id(p) for p in self.embedding.map.parameters()}
+            unit = sum(p.numel() for p in self.embedding.parameters() if id(p) not in map)
+        context = sum(p.numel() for p in self.backbone.parameters())
+        total = sum(p.numel() for p in self.parameters())
+        return ParameterCounts(unit, context, total - unit - context)

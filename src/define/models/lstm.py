@@ -1,0 +1,95 @@
+"""LSTM backbone; with its dropouts set, it is that of AWD-LSTM."""
+
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from define.dropout import LockedDropout, WeightDropLSTM
+
+__all__ = ["LSTM"]
+
+State = tuple[tuple[Tensor, Tensor], ...]
+
+
+class LSTM(nn.Module):
+    r"""Stack of LSTM layers that may end at another width, as a tied output wants it.
+
+    Reference:
+        | AWD-LSTM (Merity et al. 2018): all dropouts set, `output_size` that of the tied table
+        | DeFINE, Sec. 4.1 (4 layers of 1024, the last as wide as the Map)
+
+    Args:
+        input_size: Width of the input.
+        hidden_size: Width of all layers but the last.
+        num_layers: Number of layers.
+        output_size: Width of the last layer; `hidden_size` if omitted.
+        dropout: Probability of locked dropout between layers.
+        input_dropout: Probability of locked dropout on the input.
+        output_dropout: Probability of locked dropout on the output.
+        weight_dropout: Probability of dropping a hidden-to-hidden weight.
+        device: Device of the parameters.
+        dtype: Type of the parameters.
+
+    Shape:
+        x (batch, time, input_size), state → (batch, time, output_size), state. A state is a pair
+        (h, c), each (1, batch, width), for each layer; None stands for zeros.
+
+    Example:
+        >>> lstm = LSTM(400, 1150, 3, output_size=400, weight_dropout=0.5)
+        >>> y, state = lstm(torch.randn(2, 5, 400))
+        >>> y, state = lstm(torch.randn(2, 5, 400), state)  # goes on where it stopped
+        >>> y.shape
+        torch.Size([2, 5, 400])
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int,
+        *,
+        output_size: int | None = None,
+        dropout: float = 0.0,
+        input_dropout: float = 0.0,
+        output_dropout: float = 0.0,
+        weight_dropout: float = 0.0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        output_size = hidden_size if output_size is None else output_size
+        if min(input_size, hidden_size, num_layers, output_size) < 1:
+            raise ValueError(
+                f"{input_size=}, {hidden_size=}, {num_layers=} and {output_size=} "
+                "must be at least 1."
+            )
+        self.input_size = input_size
+        self.output_size = output_size
+        sizes = (input_size, *[hidden_size] * (num_layers - 1), output_size)
+        self.layers = nn.ModuleList(
+            WeightDropLSTM(reads, width, weight_dropout, device=device, dtype=dtype)
+            for reads, width in pairwise(sizes)
+        )
+        self.input_dropout = LockedDropout(input_dropout)
+        self.dropout = LockedDropout(dropout)
+        self.output_dropout = LockedDropout(output_dropout)
+
+    def reset_parameters(self) -> None:
+        for layer in self.layers:
+            layer.reset_parameters()
+
+    def forward(
+        self, x: Float[Tensor, "batch time in"], state: State | None = None
+    ) -> tuple[Float[Tensor, "batch time out"], State]:
+        if x.shape[-1] != self.input_size:
+            raise ValueError(f"Last dimension of {tuple(x.shape)} must be {self.input_size=}.")
+        if state is not None and len(state) != len(self.layers):
+            raise ValueError(f"state has {len(state)} layers, the model {len(self.layers)}.")
+        x = self.input_dropout(x)
+        states = []
+        for i, layer in enumerate(self.layers):
+            x, after = layer(x if i == 0 else self.dropout(x), None if state is None else state[i])
+            states.append(after)
+        return self.output_dropout(x), tuple(states)
