@@ -5,8 +5,9 @@ Every variant of the paper's ablation is one class with other schedules: a linea
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from math import lcm
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import torch
 from jaxtyping import Float
@@ -239,12 +240,16 @@ class HierarchicalGroupTransform(nn.Module):
             raise ValueError(f"{skip=} must be one of {get_args(Skip)}.")
         if not widths or len(widths) != len(groups):
             raise ValueError(f"{widths=} and {groups=} must name the same layers, at least one.")
+        if min(groups) < 1:
+            raise ValueError(f"{groups=} must be at least 1 each.")
         if skip == "residual" and len(set(widths)) > 1:
             raise ValueError(f"skip='residual' needs equal widths, not {widths=}.")
         if skip == "mix" and any(in_features % g for g in groups):
             raise ValueError(f"Every one of {groups=} must divide {in_features=} to mix it in.")
         self.in_features = in_features
         self.out_features = widths[-1]
+        self.widths = tuple(widths)
+        self.groups = tuple(groups)
         self.skip = skip
         self.shuffle = shuffle
         self.std = std
@@ -264,14 +269,16 @@ class HierarchicalGroupTransform(nn.Module):
             ends = activate_last or layer + 1 < len(widths)
             self.endings.append(nn.Sequential(*parts) if ends else nn.Identity())
         self.endings.to(device=device, dtype=dtype)
-        self.moments = gaussian_moments(activation(), std)
+        with torch.device("cpu"):  # the numbers are needed, whatever the device of the module
+            probe = deepcopy(activation()).to("cpu", torch.float64)
+        self.moments = gaussian_moments(probe, std)
         self.reset_parameters()
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Draws weights that keep mean 0 and deviation `std` before each activation."""
-        for linear, mean, variance in self._planned_inputs():
-            linear.standardize_parameters(mean, variance, self.std)
+        for linear, (mean, variance) in zip(self.linears, self._planned_inputs(), strict=True):
+            cast(GroupLinear, linear).standardize_parameters(mean, variance, self.std)
         for norm in self.endings.modules():
             if isinstance(norm, nn.LayerNorm | nn.RMSNorm) and norm.elementwise_affine:
                 norm.reset_parameters()
@@ -284,35 +291,33 @@ class HierarchicalGroupTransform(nn.Module):
 
     def _planned_outputs(self) -> Iterator[tuple[Tensor, Tensor]]:
         mean, variance = 0.0, 0.0
-        for linear, ending in zip(self.linears, self.endings, strict=True):
+        for width, ending in zip(self.widths, self.endings, strict=True):
             linear_end = isinstance(ending, nn.Identity)
             own_mean, own_variance = (0.0, self.std**2) if linear_end else self.moments
             if self.skip != "residual":
                 mean, variance = 0.0, 0.0
             mean, variance = mean + own_mean, variance + own_variance  # branches add up
-            width = linear.out_features
             yield torch.full((width,), mean), torch.full((width,), variance)
 
-    def _planned_inputs(self) -> Iterator[tuple[GroupLinear, Tensor, Tensor]]:
-        """Each layer with the moments of what it reads, joined as its input is."""
+    def _planned_inputs(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The moments of what each layer reads, joined as its input is."""
         zeros = torch.zeros(self.in_features)
         given = zeros + self.std**2
         outputs = [(zeros, given), *self._planned_outputs()]
-        for layer, linear in enumerate(self.linears):
-            mean, variance = outputs[layer]
-            yield linear, self._join(layer, mean, zeros), self._join(layer, variance, given)
+        for layer, (mean, variance) in enumerate(outputs[:-1]):
+            yield self._join(layer, mean, zeros), self._join(layer, variance, given)
 
     def _join(self, layer: int, y: Tensor, x: Tensor) -> Tensor:
         """What `layer` reads of the previous output `y` and the input `x`."""
         if layer == 0:
             return x
-        groups = self.linears[layer].groups
         if self.shuffle:
-            y = y.unflatten(-1, (self.linears[layer - 1].groups, -1)).mT.flatten(-2)
+            y = y.unflatten(-1, (self.groups[layer - 1], -1)).mT.flatten(-2)
         if self.skip == "concatenation":
             y = torch.cat([y, x], -1)
         if self.skip == "mix":
-            chunks = [t.unflatten(-1, (groups, -1)) for t in (y, x)]  # (*batch, g, width/g)
+            # (*batch, g, width/g)
+            chunks = [t.unflatten(-1, (self.groups[layer], -1)) for t in (y, x)]
             y = torch.cat(chunks, -1).flatten(-2)
         return y
 

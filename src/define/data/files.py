@@ -14,7 +14,7 @@ from tqdm import tqdm
 ENDINGS = (".txt", ".txt.xz", ".txt.gz")
 """What the name of a split's file may end with; the first that exists is taken."""
 
-_BLOCK = 4 << 20
+_BLOCK = 1 << 20
 
 
 def open_stream(file: BinaryIO, name: str) -> BinaryIO:
@@ -36,7 +36,7 @@ def naming_damage(path: Path) -> Iterator[None]:
 
 
 def read_blocks(path: Path, title: str, size: int = _BLOCK) -> Iterator[bytes]:
-    r"""Read a text in blocks of about ``size`` bytes that are cut at line ends, with a progress bar.
+    r"""Read a text in blocks of about ``size`` bytes, cut at line ends, with a progress bar.
 
     A line longer than a block is cut at a space, so that memory is bounded whatever the text.
     The last block ends with ``\n`` even where the file does not.
@@ -47,16 +47,16 @@ def read_blocks(path: Path, title: str, size: int = _BLOCK) -> Iterator[bytes]:
     with path.open("rb") as file, naming_damage(path), open_stream(file, path.name) as stream:
         total = path.stat().st_size  # progress counts bytes of the file, compressed or not
         with tqdm(total=total, desc=title, unit="B", unit_scale=True, delay=0.5) as bar:
-            rest, empty = b"", True
+            rest, empty, last = b"", True, b"\n"
             while chunk := stream.read(size):
                 chunk = rest + chunk
                 end = chunk.rfind(b"\n") + 1 or chunk.rfind(b" ") + 1
                 rest = chunk[end:]
-                empty = empty and chunk.isspace()
+                empty, last = empty and chunk.isspace(), chunk[-1:]
                 if end:
                     yield chunk[:end]
                 bar.update(file.tell() - bar.n)
-            if rest:
+            if last != b"\n":
                 yield rest + b"\n"
             if empty:
                 raise ValueError(f"{path} is empty: it has no words.")

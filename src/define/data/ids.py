@@ -1,4 +1,4 @@
-"""From a text to the counts of its words and to their ids, block by block on two processes."""
+"""From a text to a vocabulary and ids, block by block on two processes."""
 
 import hashlib
 import os
@@ -6,10 +6,13 @@ import pickle
 import subprocess
 import sys
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from itertools import cycle
 from pathlib import Path
 from typing import Any, Self
+
+import numpy as np
 
 from define.data import worker
 from define.data.files import read_blocks
@@ -20,23 +23,11 @@ _LARGE = 8 << 20
 _HELPERS = 2
 
 
-def count_words(path: Path) -> Counter[str]:
-    """How often each word of a text occurs; each line end counts as ``<eos>``.
-
-    Raises:
-        ValueError: If the text is empty, or not UTF-8 (the line is named).
-    """
-    counts: Counter[bytes] = Counter()
-    for part in _work(path, ("count", END_OF_LINE.encode()), f"counting words of {path.name}"):
-        counts.update(part)
-    return Counter({word.decode(): count for word, count in counts.items()})
-
-
-def write_ids(path: Path, vocabulary: Vocabulary, target: Path) -> tuple[int, str]:
-    """Write the ids of a text, int32 in the order of this machine's bytes.
+def write_ids(path: Path, vocabulary: Vocabulary, target: Path) -> str:
+    """Write the ids of a text into ``target``, int32 in the order of this machine's bytes.
 
     Returns:
-        The number of ids and a digest of them.
+        A digest of the ids.
 
     Raises:
         ValueError: If the text is empty, is not UTF-8, or has a word that the vocabulary lacks
@@ -51,47 +42,99 @@ def write_ids(path: Path, vocabulary: Vocabulary, target: Path) -> tuple[int, st
     job = ("encode", (words, UNKNOWN.encode(), END_OF_LINE.encode()))
     digest = hashlib.sha256()
     with target.open("wb") as file:
-        for part in _work(path, job, f"encoding {path.name}"):
-            digest.update(part)
+        for _, ids in _work(path, job, f"encoding {path.name}"):
+            if ids is not None:
+                digest.update(ids)
+                file.write(ids)
+    return digest.hexdigest()[:16]
+
+
+def learn_ids(
+    path: Path, choose: Callable[[Mapping[str, int]], Vocabulary], target: Path
+) -> tuple[Vocabulary, str]:
+    """Make a vocabulary from a text and write the ids of the text, reading it only once.
+
+    Looking words up is what takes the time. So each helper numbers the words as they come, these
+    numbers are written and counted, and once all counts are known the numbers in the file are
+    replaced by ids.
+
+    Args:
+        path: The text.
+        choose: Makes the vocabulary from the counts of words; each line end counts as ``<eos>``.
+        target: As for `write_ids`.
+
+    Returns:
+        The vocabulary, and a digest of the ids.
+
+    Raises:
+        ValueError: If the text is empty, or is not UTF-8 (file and line are named).
+    """
+    blocks: list[tuple[int, int]] = []  # for each, which helper numbered how many words
+    words: dict[int, list[str]] = {}  # for each helper, the word of each number
+    job = ("number", END_OF_LINE.encode())
+    with target.open("wb") as file:
+        for helper, part in _work(path, job, f"reading {path.name}"):
+            if isinstance(part, bytes):
+                file.write(part)
+                blocks.append((helper, len(part)))
+            else:
+                words[helper] = [word.decode() for word in part]
+    digest = hashlib.sha256()
+    with target.open("r+b") as file:
+        tallies = {helper: np.zeros(len(words[helper]), np.int64) for helper in words}
+        for helper, size in blocks:
+            numbers = np.frombuffer(file.read(size), np.int32)
+            tallies[helper] += np.bincount(numbers, minlength=len(tallies[helper]))
+        counts: Counter[str] = Counter()
+        for helper, tally in tallies.items():
+            counts.update(dict(zip(words[helper], tally.tolist(), strict=True)))
+        vocabulary = choose(counts)
+        ids = {helper: np.array(vocabulary.encode(words[helper]), np.int32) for helper in words}
+        file.seek(0)
+        for helper, size in blocks:
+            place = file.tell()
+            part = ids[helper][np.frombuffer(file.read(size), np.int32)].tobytes()
+            file.seek(place)
             file.write(part)
-        length = file.tell() // 4
-    return length, digest.hexdigest()[:16]
+            digest.update(part)
+    return vocabulary, digest.hexdigest()[:16]
 
 
-def _work(path: Path, job: worker.Job, title: str) -> Iterator[Any]:
-    """Do a job on each block of a text; results in the order of the text, without the Nones."""
+def _work(path: Path, job: worker.Job, title: str) -> Iterator[tuple[int, Any]]:
+    """Do a job on each block of a text.
+
+    Yields:
+        The number of a helper and its result: for each block in the order of the text, then for
+        each helper what it has at the end.
+    """
     with ExitStack() as stack:
         helpers: list[_Here | _Helper] = [_Here(job)]
         if path.stat().st_size >= _LARGE and (os.cpu_count() or 1) > 1:
             helpers = [stack.enter_context(_Helper(job)) for _ in range(_HELPERS)]
-        waiting: deque[tuple[_Here | _Helper, int]] = deque()
+        waiting: deque[tuple[int, int]] = deque()  # helpers at work and the lines of their blocks
         line = 1
 
-        def receive() -> Any:  # noqa: ANN401
+        def receive() -> tuple[int, Any]:
             nonlocal line
-            helper, lines = waiting.popleft()
-            answer, fault = helper.receive()
+            number, lines = waiting.popleft()
+            result, fault = helpers[number].receive()
             if fault is not None:
                 raise ValueError(f"{path}, line {line + fault[0]}: {fault[1]}.")
             line += lines
-            return answer
+            return number, result
 
-        for number, block in enumerate(read_blocks(path, title)):
-            # One block under way for each helper: memory stays bounded, and no two ends of a
-            # pipe ever wait for each other.
-            if len(waiting) == len(helpers) and (answer := receive()) is not None:
-                yield answer
-            helper = helpers[number % len(helpers)]
-            helper.send(block)
-            waiting.append((helper, block.count(b"\n")))
+        for number, block in zip(cycle(range(len(helpers))), read_blocks(path, title)):
+            # One block under way for each helper: memory stays bounded, and the two ends of a
+            # pipe never wait for each other.
+            if len(waiting) == len(helpers):
+                yield receive()
+            helpers[number].send(block)
+            waiting.append((number, block.count(b"\n")))
         while waiting:
-            if (answer := receive()) is not None:
-                yield answer
-        for helper in helpers:
+            yield receive()
+        for number, helper in enumerate(helpers):
             helper.send(None)
-            answer, _ = helper.receive()
-            if answer is not None:
-                yield answer
+            yield number, helper.receive()[0]
 
 
 class _Here:

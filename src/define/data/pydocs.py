@@ -1,6 +1,7 @@
 """The documentation of the running Python: real English that is on every machine."""
 
 import ast
+import os
 import re
 import sys
 import sysconfig
@@ -22,7 +23,7 @@ _SHARES = (0.9, 0.05, 0.05)  # of SPLITS, in tokens
 # A word keeps its apostrophe (don't) and, as an identifier, its digits and underscores; a run of
 # the same sign (>>>, --, ...) is one token, of three signs at most: rulers have any length.
 _TOKEN = re.compile(
-    r"(?P<word>[^\W\d]\w*(?:'[^\W\d]+)?)|(?P<number>\d\w*(?:\.\d\w*)*)|([^\w\s])\3*"
+    r"(?P<word>[^\W\d]\w*(?:'[^\W\d]+)?)|(?P<number>\d\w*(?:\.\d\w*)*)|(?P<sign>[^\w\s])(?P=sign)*"
 )
 
 
@@ -101,12 +102,11 @@ def tokenize(paragraph: str) -> str:
 
 
 def _modules(library: Path) -> Iterator[list[str]]:
-    paths = sorted(
-        path
-        for path in library.rglob("*.py")
-        if _EXCLUDED.isdisjoint(path.relative_to(library).parts)
-    )
-    for path in tqdm(paths, desc="reading Python's documentation", delay=0.5):
+    paths: list[Path] = []
+    for folder, folders, names in os.walk(library):
+        folders[:] = set(folders) - _EXCLUDED  # does not enter them
+        paths += (Path(folder, name) for name in names if name.endswith(".py"))
+    for path in tqdm(sorted(paths), desc="reading Python's documentation", delay=0.5):
         try:
             tree = ast.parse(path.read_bytes())
         except (SyntaxError, ValueError):  # templates and samples that are no modules

@@ -143,9 +143,8 @@ class Segments:
         places = self._starts[:, None] + torch.arange(start, start + length + 1)  # (B, time + 1)
         # Advanced indexing is a gather on the mapped file: only these pages are read.
         window = self._ids[places.clamp(max=self._end)].long()
-        tokens, targets = window[:, :-1].contiguous(), window[:, 1:].contiguous()
         padding = places[:, :-1] >= self._end
-        return tokens.masked_fill_(padding, 0), targets.masked_fill_(padding, PADDING)
+        return window[:, :-1].masked_fill(padding, 0), window[:, 1:].masked_fill(padding, PADDING)
 
 
 def even_plan(places: int, length: int) -> tuple[int, ...]:

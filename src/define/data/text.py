@@ -1,7 +1,7 @@
 """Word-level text in a folder, and what becomes of it: a vocabulary and ids."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,9 +11,10 @@ from torch import Tensor
 
 from define.data.cache import cached, read_note
 from define.data.files import ENDINGS
-from define.data.ids import count_words, write_ids
+from define.data.ids import learn_ids, write_ids
 from define.data.vocabulary import UNKNOWN, Vocabulary
 
+_IDS = "ids.int32"
 SPLITS = ("train", "valid", "test")
 
 
@@ -95,19 +96,7 @@ class Corpus:
         """
         if self._given is not None:
             return Vocabulary.read(self._given)
-        path = self._locate("train")
-
-        def build(folder: Path) -> None:
-            counts = count_words(path)
-            min_count = self._min_count
-            if min_count is None:
-                min_count = 1 if UNKNOWN in counts else 2
-            words = Vocabulary.from_counts(counts, max_size=self._max_size, min_count=min_count)
-            words.write(folder / "vocabulary.txt")
-
-        source = {**_identity(path), "max_size": self._max_size, "min_count": self._min_count}
-        folder = cached(self._cache, "vocabulary", source, build)
-        return Vocabulary.read(folder / "vocabulary.txt")
+        return Vocabulary.read(self._learned / "vocabulary.txt")
 
     def split(self, name: str) -> Tensor:
         """The ids of a split, (tokens,) int32, mapped from a file and not read into memory.
@@ -121,8 +110,7 @@ class Corpus:
                 has a word that neither is in the vocabulary nor can be ``<unk>`` (file and line
                 are named). Nothing is kept of it then.
         """
-        folder = self._ids(name)
-        path = folder / "ids.int32"
+        path = self._ids(name) / _IDS
         length = path.stat().st_size // 4
         return torch.from_file(str(path), shared=False, size=length, dtype=torch.int32)
 
@@ -143,14 +131,34 @@ class Corpus:
     def _ids(self, split: str) -> Path:
         if split not in SPLITS:
             raise ValueError(f"There is no split {split!r}; the splits are {', '.join(SPLITS)}.")
+        if split == "train" and self._given is None:
+            return self._learned
         path, vocabulary = self._locate(split), self.vocabulary
 
         def build(folder: Path) -> dict[str, object]:
-            tokens, digest = write_ids(path, vocabulary, folder / "ids.int32")
-            return {"tokens": tokens, "digest": digest}
+            return {"digest": write_ids(path, vocabulary, folder / _IDS)}
 
         source = {**_identity(path), "vocabulary": vocabulary.fingerprint}
-        return cached(self._cache, f"ids-{split}", source, build)
+        return cached(self._cache, split, source, build)
+
+    @cached_property  # once, so that vocabulary and ids agree even if the text changes meanwhile
+    def _learned(self) -> Path:
+        """The folder with the vocabulary made from the training text and the ids of that text."""
+        path = self._locate("train")
+
+        def choose(counts: Mapping[str, int]) -> Vocabulary:
+            min_count = self._min_count
+            if min_count is None:
+                min_count = 1 if UNKNOWN in counts else 2
+            return Vocabulary.from_counts(counts, max_size=self._max_size, min_count=min_count)
+
+        def build(folder: Path) -> dict[str, object]:
+            vocabulary, digest = learn_ids(path, choose, folder / _IDS)
+            vocabulary.write(folder / "vocabulary.txt")
+            return {"digest": digest}
+
+        source = {**_identity(path), "max_size": self._max_size, "min_count": self._min_count}
+        return cached(self._cache, "train", source, build)
 
 
 def _identity(path: Path) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""What is done with each block of a text: count its words, or turn them into ids.
+"""What is done with each block of a text: its words become numbers.
 
 This file is also the program of the helper processes (``python -I worker.py``), so it imports
 nothing but the standard library: a helper starts in milliseconds and needs no torch.
@@ -7,7 +7,6 @@ nothing but the standard library: a helper starts in milliseconds and needs no t
 import pickle
 import sys
 from array import array
-from collections import Counter
 from typing import Any, Protocol
 
 Job = tuple[str, Any]
@@ -31,33 +30,43 @@ class Operation(Protocol):
     """Takes blocks of whole words one after the other."""
 
     def feed(self, block: bytes) -> Any:  # noqa: ANN401
-        """The result of this block; None where there is one for all blocks."""
+        """The result for this block."""
 
     def finish(self) -> Any:  # noqa: ANN401
-        """The result of all blocks; None where there is one for each."""
+        """What there is to say at the end, if anything."""
 
 
-class Counting:
-    """Counts words; a line end counts as the word ``end_of_line``."""
+class Numbering:
+    """Turns words into the bytes of int32 numbers, 0, 1, ... in the order of their first use."""
 
     def __init__(self, end_of_line: bytes) -> None:
         self._end_of_line = end_of_line
-        self._counts: Counter[bytes] = Counter()
+        self._numbers = _Numbers()
 
-    def feed(self, block: bytes) -> None:
-        self._counts.update(split_words(block, self._end_of_line))
+    def feed(self, block: bytes) -> bytes:
+        words = split_words(block, self._end_of_line)
+        return array("i", map(self._numbers.__getitem__, words)).tobytes()
 
-    def finish(self) -> dict[bytes, int]:
-        return dict(self._counts)
+    def finish(self) -> list[bytes]:
+        """The word of each number."""
+        return list(self._numbers)
+
+
+class _Numbers(dict[bytes, int]):
+    """A table in which a missing word gets the next number."""
+
+    def __missing__(self, word: bytes) -> int:
+        number = self[word] = len(self)
+        return number
 
 
 class Encoding:
     """Turns words into the bytes of their int32 ids, line ends into the id of ``end_of_line``."""
 
     def __init__(self, argument: tuple[list[bytes], bytes, bytes]) -> None:
-        words, unknown, self._end_of_line = argument
+        words, self._unknown, self._end_of_line = argument
         self._ids = _Ids(zip(words, range(len(words)), strict=True))
-        self._ids.unknown = self._ids.get(unknown)
+        self._ids.unknown = self._ids.get(self._unknown)
 
     def feed(self, block: bytes) -> bytes:
         words = split_words(block, self._end_of_line)
@@ -66,8 +75,12 @@ class Encoding:
         except KeyError as error:
             word = error.args[0]
             line = next(n for n, line in enumerate(block.split(b"\n")) if word in line.split())
-            message = f"{word.decode()!r} is not in the vocabulary and has no stand-in there"
-            raise BadTextError(line, message) from None
+            unknown = self._unknown.decode()
+            raise BadTextError(
+                line,
+                f"{word.decode()!r} is not in the vocabulary, and neither is {unknown!r}, which "
+                f"would stand for it: add {unknown!r} to the vocabulary",
+            ) from None
 
     def finish(self) -> None:
         return None
@@ -102,7 +115,7 @@ def split_words(block: bytes, end_of_line: bytes) -> list[bytes]:
 def start(job: Job) -> Operation:
     """The operation that a job names."""
     name, argument = job
-    return {"count": Counting, "encode": Encoding}[name](argument)
+    return {"number": Numbering, "encode": Encoding}[name](argument)
 
 
 def answer(operation: Operation, block: bytes | None) -> Answer:

@@ -104,7 +104,8 @@ class AdaptiveEmbedding(Embedding):
 
     def rows(self, ids: Int[Tensor, " rows"]) -> Float[Tensor, "rows features"]:
         # Ids ascend, so each band is one slice: no masks, no scattering.
-        stops = torch.searchsorted(ids, torch.tensor(self.cutoffs, device=ids.device)).tolist()
+        cutoffs = torch.tensor(self.cutoffs, device=ids.device, dtype=ids.dtype)
+        stops = torch.searchsorted(ids, cutoffs).tolist()
         rows = []
         for b, (start, stop) in enumerate(pairwise((0, *stops, len(ids)))):
             band = F.embedding(

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-__all__ = ["Embedding", "map_module"]
+__all__ = ["Embedding", "map_module", "reset_map", "table_size"]
 
 _CHUNK = 8192  # rows of the whole table computed at a time: 32 MB at 1024 features
 
@@ -43,13 +43,9 @@ class Embedding(nn.Module, ABC):
             raise ValueError(f"{num_embeddings=} and {embedding_dim=} must be at least 1.")
         if std <= 0:
             raise ValueError(f"{std=} must be above 0.")
-        if padding_idx is not None:
-            if not -num_embeddings <= padding_idx < num_embeddings:
-                raise ValueError(f"{padding_idx=} must be within {num_embeddings=}.")
-            padding_idx %= num_embeddings
         self.num_embeddings = num_embeddings
         self.embedding_dim = embedding_dim
-        self.padding_idx = padding_idx
+        self.padding_idx = _check_padding(padding_idx, num_embeddings)
         self.std = std
 
     @abstractmethod
@@ -108,6 +104,20 @@ class Embedding(nn.Module, ABC):
         return text if self.padding_idx is None else f"{text}, padding_idx={self.padding_idx}"
 
 
+def table_size(map: nn.Module) -> tuple[int, int]:
+    """Number of rows and width of a Map: of `torch.nn.Embedding` or any of this package."""
+    return cast(int, map.num_embeddings), cast(int, map.embedding_dim)
+
+
+def _check_padding(padding_idx: int | None, num_embeddings: int) -> int | None:
+    """The padding id counted from the front."""
+    if padding_idx is None:
+        return None
+    if not -num_embeddings <= padding_idx < num_embeddings:
+        raise ValueError(f"{padding_idx=} must be within {num_embeddings=}.")
+    return padding_idx % num_embeddings
+
+
 def map_module(
     map: int | nn.Module,
     num_embeddings: int,
@@ -123,12 +133,13 @@ def map_module(
     A width makes a table of that width (not yet drawn); a module is taken as it is.
     """
     if isinstance(map, nn.Module):
-        size = getattr(map, "num_embeddings", None)
+        size, width = table_size(map)
         if size != num_embeddings:
             raise ValueError(f"map.num_embeddings={size} must equal {num_embeddings=}.")
-        return map, cast(int, map.embedding_dim), std or cast(float, getattr(map, "std", 1.0))
+        return map, width, cast(float, getattr(map, "std", 1.0)) if std is None else std
     if map < 1 or num_embeddings < 1:
         raise ValueError(f"{map=} and {num_embeddings=} must be at least 1.")
+    padding_idx = _check_padding(padding_idx, num_embeddings)
     weight = torch.empty(num_embeddings, map, device=device, dtype=dtype)
     table = nn.Embedding.from_pretrained(
         weight, freeze=False, padding_idx=padding_idx, sparse=sparse

@@ -1,5 +1,7 @@
 """Projective embedding: a low-dimensional table and one linear map."""
 
+from typing import cast
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -84,12 +86,19 @@ class ProjectedEmbedding(Embedding):
         num_embeddings, embedding_dim = embeddings.shape
         if map > min(embeddings.shape):
             raise ValueError(f"{map=} must be at most the smaller side of {embeddings.shape=}.")
-        like = {"device": embeddings.device, "dtype": embeddings.dtype}
-        module = cls(num_embeddings, embedding_dim, padding_idx, map=map, **like)
+        module = cls(
+            num_embeddings,
+            embedding_dim,
+            padding_idx,
+            map=map,
+            device=embeddings.device,
+            dtype=embeddings.dtype,
+        )
         with torch.no_grad():
-            u, s, vh = torch.linalg.svd(embeddings.float(), full_matrices=False)
+            dtype = torch.promote_types(embeddings.dtype, torch.float32)  # what SVD knows
+            u, s, vh = torch.linalg.svd(embeddings.to(dtype), full_matrices=False)
             root = s[:map].sqrt()
-            module.map.weight.copy_(u[:, :map] * root)
+            cast(nn.Embedding, module.map).weight.copy_(u[:, :map] * root)
             module.projection.weight[0].copy_((root[:, None] * vh[:map]).mT)
         return module
 

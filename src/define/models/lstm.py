@@ -1,6 +1,7 @@
 """LSTM backbone; with its dropouts set, it is that of AWD-LSTM."""
 
 from itertools import pairwise
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -31,6 +32,9 @@ class LSTM(nn.Module):
         weight_dropout: Probability of dropping a hidden-to-hidden weight.
         device: Device of the parameters.
         dtype: Type of the parameters.
+
+    Raises:
+        ValueError: If a size is below 1, or an input does not have the sizes given here.
 
     Shape:
         x (batch, time, input_size), state → (batch, time, output_size), state. A state is a pair
@@ -67,10 +71,10 @@ class LSTM(nn.Module):
             )
         self.input_size = input_size
         self.output_size = output_size
-        sizes = (input_size, *[hidden_size] * (num_layers - 1), output_size)
+        self.widths = (*[hidden_size] * (num_layers - 1), output_size)
         self.layers = nn.ModuleList(
             WeightDropLSTM(reads, width, weight_dropout, device=device, dtype=dtype)
-            for reads, width in pairwise(sizes)
+            for reads, width in pairwise((input_size, *self.widths))
         )
         self.input_dropout = LockedDropout(input_dropout)
         self.dropout = LockedDropout(dropout)
@@ -78,15 +82,18 @@ class LSTM(nn.Module):
 
     def reset_parameters(self) -> None:
         for layer in self.layers:
-            layer.reset_parameters()
+            cast(WeightDropLSTM, layer).reset_parameters()
 
     def forward(
         self, x: Float[Tensor, "batch time in"], state: State | None = None
     ) -> tuple[Float[Tensor, "batch time out"], State]:
-        if x.shape[-1] != self.input_size:
-            raise ValueError(f"Last dimension of {tuple(x.shape)} must be {self.input_size=}.")
-        if state is not None and len(state) != len(self.layers):
-            raise ValueError(f"state has {len(state)} layers, the model {len(self.layers)}.")
+        if x.dim() != 3 or x.shape[-1] != self.input_size:
+            raise ValueError(f"x {tuple(x.shape)} must be (batch, time, {self.input_size=}).")
+        if state is not None:
+            expected = tuple(((1, x.shape[0], width),) * 2 for width in self.widths)
+            given = tuple(tuple(tuple(t.shape) for t in pair) for pair in state)
+            if given != expected:
+                raise ValueError(f"state of shapes {given} must have shapes {expected}.")
         x = self.input_dropout(x)
         states = []
         for i, layer in enumerate(self.layers):

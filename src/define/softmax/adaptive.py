@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from define.embedding.adaptive import AdaptiveEmbedding, check_cutoffs
+from define.embedding.base import table_size
 from define.softmax.base import OutputLayer, Tied, own_projection
 from define.softmax.chunked import chunked_nll, chunks
 
@@ -68,7 +69,7 @@ class AdaptiveSoftmax(OutputLayer):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        num_classes, map_dim = int(map.num_embeddings), int(map.embedding_dim)
+        num_classes, map_dim = table_size(map)
         in_features = map_dim if in_features is None else in_features
         super().__init__(in_features, num_classes, ignore_index)
         if isinstance(map, AdaptiveEmbedding):

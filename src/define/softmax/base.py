@@ -24,7 +24,7 @@ class OutputLayer(nn.Module, ABC):
         ignore_index: Target without loss and gradient; its negative log-likelihood is 0.
 
     Shape:
-        hidden (\*batch, in_features), targets (\*batch) int64 → (\*batch).
+        hidden (\*batch, in_features), targets (\*batch) int64 or int32 → (\*batch).
     """
 
     def __init__(self, in_features: int, num_classes: int, ignore_index: int = -100) -> None:
@@ -56,6 +56,7 @@ class OutputLayer(nn.Module, ABC):
 
         Raises:
             ValueError: If shapes do not fit.
+            TypeError: If `targets` is not int64 or int32.
             IndexError: If a target is neither a class nor `ignore_index` (checked on CPU only).
         """
         rows = self._rows(hidden)
@@ -64,7 +65,9 @@ class OutputLayer(nn.Module, ABC):
                 f"targets {tuple(targets.shape)} must have the leading dimensions of "
                 f"hidden {tuple(hidden.shape)}."
             )
-        flat = targets.flatten()
+        if targets.dtype not in (torch.int64, torch.int32):
+            raise TypeError(f"targets must be int64 or int32, not {targets.dtype}.")
+        flat = targets.flatten().long()
         if flat.device.type == "cpu":
             wrong = ((flat < 0) | (flat >= self.num_classes)) & (flat != self.ignore_index)
             if wrong.any():
@@ -77,7 +80,8 @@ class OutputLayer(nn.Module, ABC):
 
     def log_prob(self, hidden: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch classes"]:
         """Log-probabilities of all classes, (..., V): large for a large vocabulary."""
-        return self.rows_log_prob(self._rows(hidden)).unflatten(0, hidden.shape[:-1])
+        rows = self.rows_log_prob(self._rows(hidden))
+        return rows.view(*hidden.shape[:-1], self.num_classes)
 
     @torch.no_grad()
     def topk(self, hidden: Float[Tensor, "*batch in"], k: int) -> tuple[Tensor, Tensor]:

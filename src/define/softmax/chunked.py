@@ -25,9 +25,10 @@ def chunks(rows: Tensor, num_classes: int) -> tuple[Tensor, ...]:
 def chunked_nll(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> Tensor:
     """``F.cross_entropy(F.linear(hidden, weight, bias), targets, reduction="none")`` in chunks.
 
-    The logits of a chunk are computed again in the backward pass: one matrix product more, but
-    nothing of size (rows, V) is ever kept. Logarithms and sums are taken in float32 or better.
-    Supports gradients of first order.
+    Nothing of size (rows, V) is ever held. While the logits of a chunk are there, its gradients
+    are taken too, so that no product is computed twice: they hold for any loss in which all rows
+    have the same weight, such as a mean or a sum. For other losses the backward pass computes
+    them again. Logarithms and sums are taken in float32 or better. Only first derivatives.
 
     Args:
         hidden: (rows, n).
@@ -44,13 +45,57 @@ def chunked_nll(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Te
         dtype = torch.get_autocast_dtype(device)
         hidden, weight = hidden.to(dtype), weight.to(dtype)
     with torch.autocast(device, enabled=False):
-        return _ChunkedNLL.apply(hidden, weight, bias, targets)
+        return _ChunkedNLL.apply(hidden, weight, bias, targets, torch.is_grad_enabled())
 
 
-def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    logits = F.linear(hidden, weight)
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    return logits if bias is None else logits.add_(bias)
+Gradients = tuple[Tensor, Tensor, Tensor | None]
+
+
+def _nll(
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    targets: Tensor,
+    upstream: Tensor | None,
+) -> tuple[Tensor, Gradients | None]:
+    """Values, and where `upstream` (rows,) is given the gradients of the sum weighted with it."""
+    wide = torch.promote_types(hidden.dtype, torch.float32)
+    values = hidden.new_empty(len(hidden), dtype=wide)
+    gradients = None
+    if upstream is not None:
+        gradients = (
+            torch.empty_like(hidden),
+            torch.zeros_like(weight, dtype=wide),  # low precision too is summed up in float32
+            None if bias is None else torch.zeros_like(bias, dtype=wide),
+        )
+    start = 0
+    for rows in chunks(hidden, len(weight)):
+        part = slice(start, start := start + len(rows))
+        ignored = (targets[part] == IGNORED)[:, None]
+        target = targets[part, None].masked_fill(ignored, 0)
+        logits = F.linear(rows, weight).to(wide)
+        if bias is not None:
+            logits += bias
+        picked = logits.gather(-1, target)
+        top = logits.amax(-1, keepdim=True)
+        p = logits.sub_(top).exp_()
+        total = p.sum(-1, keepdim=True)
+        nll = (total.log() + top - picked).masked_fill_(ignored, 0.0)
+        values[part] = nll.squeeze(-1)
+        if gradients is None or upstream is None:
+            continue
+        grad_hidden, grad_weight, grad_bias = gradients
+        factor = upstream[part, None].to(wide).masked_fill(ignored, 0.0)
+        p.mul_(factor / total).scatter_add_(-1, target, -factor)  # d nll / d logits
+        if grad_bias is not None:
+            grad_bias += p.sum(0)
+        p = p.to(hidden.dtype)
+        torch.mm(p, weight, out=grad_hidden[part])
+        if wide == hidden.dtype:
+            grad_weight.addmm_(p.mT, rows)
+        else:
+            grad_weight += p.mT @ rows
+    return values, gradients
 
 
 class _ChunkedNLL(torch.autograd.Function):
@@ -61,42 +106,24 @@ class _ChunkedNLL(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor | None,
         targets: Tensor,
+        with_gradients: bool,
     ) -> Tensor:
-        ignored = targets == IGNORED
-        targets = targets.masked_fill(ignored, 0)
-        normalizers, values = [], []
-        for rows, target in zip(
-            chunks(hidden, len(weight)), chunks(targets, len(weight)), strict=True
-        ):
-            logits = _logits(rows, weight, bias)
-            normalizers.append(logits.logsumexp(-1))
-            values.append(normalizers[-1] - logits.gather(-1, target[:, None]).squeeze(-1))
-        ctx.save_for_backward(hidden, weight, bias, targets, ignored, torch.cat(normalizers))
-        return torch.cat(values).masked_fill_(ignored, 0.0)
+        ones = hidden.new_ones(len(hidden)) if with_gradients else None
+        values, gradients = _nll(hidden, weight, bias, targets, ones)
+        if gradients is not None:
+            ctx.save_for_backward(hidden, weight, bias, targets, *gradients)
+        return values
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
-        hidden, weight, bias, targets, ignored, normalizers = ctx.saved_tensors
-        grad = grad.masked_fill(ignored, 0.0)[:, None]
-        grad_hidden = torch.empty_like(hidden)
-        grad_weight = torch.zeros_like(weight, dtype=grad.dtype)
-        grad_bias = None if bias is None else torch.zeros_like(bias, dtype=grad.dtype)
-        size = len(weight)
-        for rows, target, normalizer, upstream, out in zip(
-            *(chunks(t, size) for t in (hidden, targets[:, None], normalizers, grad, grad_hidden)),
-            strict=True,
-        ):
-            p = _logits(rows, weight, bias).sub_(normalizer[:, None]).exp_().mul_(upstream)
-            p.scatter_add_(-1, target, -upstream)  # d nll / d logits, times upstream
-            if grad_bias is not None:
-                grad_bias += p.sum(0)
-            p = p.to(hidden.dtype)
-            torch.mm(p, weight, out=out)
-            if p.dtype == grad_weight.dtype:
-                grad_weight.addmm_(p.mT, rows)
-            else:  # low precision: add the chunks up in float32
-                grad_weight += p.mT @ rows
-        if grad_bias is not None:
-            grad_bias = grad_bias.to(bias.dtype)
-        return grad_hidden, grad_weight.to(weight.dtype), grad_bias, None
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        hidden, weight, bias, targets, *gradients = ctx.saved_tensors
+        if len(upstream) and (upstream == upstream[0]).all():
+            gradients = [None if g is None else g * upstream[0].to(g.dtype) for g in gradients]
+        else:
+            _, gradients = _nll(hidden, weight, bias, targets, upstream)
+        inputs = (hidden, weight, bias)
+        cast = (
+            None if g is None else g.to(x.dtype) for g, x in zip(gradients, inputs, strict=True)
+        )
+        return *cast, None, None

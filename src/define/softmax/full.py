@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from define.embedding.base import table_size
 from define.softmax.base import OutputLayer, Tied, own_projection
 from define.softmax.chunked import chunked_nll, chunks
 
@@ -124,7 +125,7 @@ class TiedSoftmax(_FullSoftmax):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        num_classes, map_dim = int(map.num_embeddings), int(map.embedding_dim)
+        num_classes, map_dim = table_size(map)
         in_features = map_dim if in_features is None else in_features
         super().__init__(in_features, num_classes, ignore_index)
         self.tied = Tied(map)

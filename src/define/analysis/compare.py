@@ -1,0 +1,86 @@
+"""Several trained runs in one table."""
+
+import os
+import re
+from collections.abc import Sequence
+from statistics import mean
+
+from define.analysis.draw import draw_comparison
+from define.analysis.summary import RunSummary
+from define.analysis.table import MISSING, shorten, text_table
+
+__all__ = ["RunSummary", "comparison_table", "draw_comparison"]
+
+_WIDTH = 100  # characters a line
+_HEADER = ("unit M", "context M", "in-out M", "total M", "tokens/s", "valid ppl", "test ppl")
+
+
+def comparison_table(summaries: Sequence[RunSummary], average_seeds: bool = False) -> str:
+    """A table of runs, in the order given: parameters in millions, speed and perplexities.
+
+    Args:
+        summaries: The runs, at least one.
+        average_seeds: Whether runs that differ in the seed alone (same embedding, parameters and
+            training tokens) share a row: the mean of each, and for perplexities half the range
+            between the best and the worst seed. A test perplexity stands only where all have one.
+
+    Returns:
+        Text that is Markdown and aligned; at most 100 characters a line for perplexities below a
+        million: longer names lose their middle.
+
+    Raises:
+        ValueError: If there are no runs.
+    """
+    if not summaries:
+        raise ValueError("There are no runs to compare.")
+    groups: dict[object, list[RunSummary]] = {}
+    for i, run in enumerate(summaries):
+        alike = (run.embedding, run.unit, run.context, run.input_output, run.tokens)
+        groups.setdefault(alike if average_seeds else i, []).append(run)
+
+    numbers = [_numbers(runs) for runs in groups.values()]
+    taken = sum(max(map(len, column)) + 3 for column in zip(_HEADER, *numbers, strict=True))
+    width = max(_WIDTH - taken - 4, 12)
+    names = [_name(runs, width, average_seeds) for runs in groups.values()]
+    header = ("run (seeds)" if average_seeds else "run", *_HEADER)
+    rows = [(name, *cells) for name, cells in zip(names, numbers, strict=True)]
+    text = text_table(header, rows)
+    if average_seeds:
+        text += "\n\nOver seeds: mean±half the range."
+    return text
+
+
+def _numbers(runs: Sequence[RunSummary]) -> list[str]:
+    """The cells of a row: all runs have the same parameters."""
+    run = runs[0]
+    sizes = (run.unit, run.context, run.input_output, run.total)
+    tests = [run.test_perplexity for run in runs if run.test_perplexity is not None]
+    return [
+        *(f"{size / 1e6:.2f}" for size in sizes),
+        f"{mean(run.tokens_per_second for run in runs):.0f}",
+        _spread([run.valid_perplexity for run in runs]),
+        _spread(tests) if len(tests) == len(runs) else MISSING,
+    ]
+
+
+def _spread(perplexities: Sequence[float]) -> str:
+    """Mean, and with several values half their range, both to four digits of the mean."""
+    middle = mean(perplexities)
+    if middle >= 1e5:
+        digits = ".1e"
+    else:
+        digits = f".{2 if middle < 100 else 1 if middle < 1000 else 0}f"
+    text = format(middle, digits)
+    if len(perplexities) > 1:
+        text += f"±{format((max(perplexities) - min(perplexities)) / 2, digits)}"
+    return text
+
+
+def _name(runs: Sequence[RunSummary], width: int, average_seeds: bool) -> str:
+    """What the names of the runs share, up to the seed's number, and how many runs there are."""
+    name = runs[0].name
+    if len(runs) > 1:
+        shared = os.path.commonprefix([run.name for run in runs])
+        name = re.sub(r"[-_.= ]+(seed|s)?[-_.= ]*\d*$", "", shared) or runs[0].embedding
+    count = f" ({len(runs)})" if average_seeds else ""
+    return shorten(name, width - len(count)) + count

@@ -1,0 +1,155 @@
+"""Several trained runs in one figure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from define.analysis.summary import RunSummary
+from define.analysis.table import shorten
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["comparison_figure", "draw_comparison"]
+
+# Okabe and Ito's colours for all kinds of colour vision, without those too faint for a line. In
+# grey, markers and line styles tell the runs apart; as many markers as there are, 8 against 7
+# colours, so that no pair of the two comes twice within 56 runs.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+_LINES = ("-", "--", "-.", ":")
+
+# Parts of a model: field, label, colour, hatch.
+_PARTS = (
+    ("unit", "embedding unit", "#D55E00", "xxxx"),
+    ("context", "context model", "#56B4E9", ""),
+    ("input_output", "input and output", "#E8E8E8", "////"),
+)
+_NAME = 36  # characters of a name
+
+
+def draw_comparison(summaries: Sequence[RunSummary], path: str | Path) -> None:
+    """Draws :func:`comparison_figure` to a file: PNG, SVG or what else the ending says."""
+    comparison_figure(summaries).savefig(path)
+
+
+def comparison_figure(summaries: Sequence[RunSummary]) -> Figure:
+    """Three panels: parameters by part, perplexity against tokens, perplexity against parameters.
+
+    The last one shows test perplexity where all runs have it, and validation perplexity else.
+    Perplexities that are not finite are left out.
+
+    Args:
+        summaries: The runs, at least one.
+
+    Raises:
+        ValueError: If there are no runs.
+    """
+    if not summaries:
+        raise ValueError("There are no runs to compare.")
+    from matplotlib.figure import Figure  # here, since commands that draw nothing start quickly
+
+    count = len(summaries)
+    above = 1.1 + 0.32 * count  # inches of 100 pixels
+    below = 3.9 + 0.25 * ((count + 1) // 2)
+    # No pyplot, so nothing global remembers the figure.
+    figure = Figure(figsize=(10, above + below), dpi=100, layout="constrained")
+    # Two parts, since the names beside the bars should not push in the panels below.
+    top, bottom = figure.subfigures(2, 1, squeeze=False, height_ratios=(above, below))[:, 0]
+    _draw_parameters(top.subplots(), summaries)
+    history, size = bottom.subplots(1, 2)
+    handles = _draw_history(history, summaries)
+    _draw_perplexity(size, summaries)
+    names = [_plain(run.name) for run in summaries]
+    bottom.legend(handles, names, loc="outside lower center", ncols=2, handlelength=4)
+    return figure
+
+
+def _draw_parameters(axes: Axes, summaries: Sequence[RunSummary]) -> None:
+    places = range(len(summaries))
+    left = [0.0] * len(summaries)
+    for field, label, colour, hatch in _PARTS:
+        widths = [getattr(run, field) / 1e6 for run in summaries]
+        style = {"color": colour, "hatch": hatch, "edgecolor": "black", "linewidth": 0.6}
+        axes.barh(places, widths, left=left, label=label, **style)
+        left = [a + b for a, b in zip(left, widths, strict=True)]
+    for place, total in zip(places, left, strict=True):
+        axes.annotate(
+            f"{total:.2f}", (total, place), (5, 0), textcoords="offset points", va="center"
+        )
+    axes.set_xlim(0, 1.1 * max(left))  # room for the totals
+    axes.set_yticks(places, [_plain(run.name) for run in summaries])
+    axes.invert_yaxis()  # the first run on top, as in the table
+    axes.set_title("Parameters", loc="left")
+    axes.set_xlabel("parameters (millions)")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, frameon=False)
+
+
+def _draw_history(axes: Axes, summaries: Sequence[RunSummary]) -> list[Any]:
+    """Draws a line for each run; returns them for the legend."""
+    lines = []
+    for i, run in enumerate(summaries):
+        points = [(tokens / 1e6, ppl) for tokens, ppl in run.history if isfinite(ppl)]
+        x, y = zip(*points, strict=True) if points else ((), ())
+        lines += axes.plot(x, y, **_style(i), linestyle=_LINES[i % len(_LINES)])
+    _scale(axes, [ppl for run in summaries for _, ppl in run.history])
+    axes.set(
+        title="Validation perplexity during training",
+        xlabel="training tokens (millions)",
+        ylabel="validation perplexity",
+    )
+    axes.set_xlim(left=0)
+    return lines
+
+
+def _draw_perplexity(axes: Axes, summaries: Sequence[RunSummary]) -> None:
+    tests = [run.test_perplexity for run in summaries if run.test_perplexity is not None]
+    tested = len(tests) == len(summaries)
+    values = tests if tested else [run.valid_perplexity for run in summaries]
+    what = "Test" if tested else "Validation"
+    for i, (run, value) in enumerate(zip(summaries, values, strict=True)):
+        if isfinite(value):
+            axes.plot(run.total / 1e6, value, **_style(i), linestyle="none")
+    _scale(axes, values)
+    axes.margins(0.1)
+    axes.set(
+        title=f"{what} perplexity by size",
+        xlabel="parameters (millions)",
+        ylabel=f"{what.lower()} perplexity",
+    )
+
+
+def _style(i: int) -> dict[str, Any]:
+    return {
+        "color": _COLOURS[i % len(_COLOURS)],
+        "marker": _MARKERS[i % len(_MARKERS)],
+        "markersize": 7,
+        "markeredgecolor": "white",
+        "markeredgewidth": 0.8,
+    }
+
+
+def _scale(axes: Axes, perplexities: Sequence[float]) -> None:
+    """A logarithmic axis with plain numbers where perplexities differ much; a grid in any case."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    axes.grid(alpha=0.3)
+    finite = [value for value in perplexities if isfinite(value)]
+    if finite and max(finite) > 3 * min(finite) > 0:
+        wide = max(finite) > 20 * min(finite)
+        axes.set_yscale("log")
+        ticks = (1, 2, 5) if wide else (1, 1.5, 2, 3, 4, 5, 7)
+        axes.yaxis.set_major_locator(LogLocator(subs=ticks))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def _plain(name: str) -> str:
+    """A name as Matplotlib should show it: no formulas, and no leading "_", which hides labels."""
+    text = shorten(name, _NAME).replace("$", r"\$")
+    return f"\N{HAIR SPACE}{text}" if text.startswith("_") else text

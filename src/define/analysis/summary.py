@@ -1,0 +1,94 @@
+"""What a training run leaves for comparisons: parameters, speed, perplexities."""
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+__all__ = ["RunSummary"]
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """The outcome of one training run, as written to `summary.json` in its folder.
+
+    Attributes:
+        name: Name of the run.
+        embedding: Class of the embedding: "Embedding", "ProjectedEmbedding", "DeFINE", ...
+        unit: Parameters of DeFINE's unit; 0 without one.
+        context: Parameters of the context model.
+        input_output: Parameters of input and output tables and what belongs to them.
+        tokens_per_second: Speed in training.
+        valid_perplexity: Perplexity on the validation text.
+        test_perplexity: Perplexity on the test text, if it was measured.
+        seed: Seed of the run.
+        tokens: Training tokens seen, repetitions counted.
+        history: (training tokens seen, validation perplexity) at each validation.
+    """
+
+    name: str
+    embedding: str
+    unit: int
+    context: int
+    input_output: int
+    tokens_per_second: float
+    valid_perplexity: float
+    test_perplexity: float | None
+    seed: int
+    tokens: int
+    history: tuple[tuple[int, float], ...]
+
+    @property
+    def total(self) -> int:
+        """All parameters."""
+        return self.unit + self.context + self.input_output
+
+    def to_json(self, path: str | Path) -> None:
+        """Writes the summary to a file."""
+        text = json.dumps(asdict(self), indent=2, ensure_ascii=False)
+        Path(path).write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def from_json(cls, path: str | Path) -> "RunSummary":
+        """Reads a summary that :meth:`to_json` wrote.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If it is not JSON, or a field is missing, unknown or of a wrong type; the
+                file and the field are named.
+        """
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+        except ValueError as error:  # not UTF-8, or not JSON
+            raise ValueError(f"{path} is not a JSON file: {error}.") from error
+        if not isinstance(content, dict):
+            raise ValueError(f"{path} must hold one JSON object, not a {type(content).__name__}.")
+        names = {field.name for field in fields(cls)}
+        if missing := sorted(names - content.keys()):
+            raise ValueError(f"{path} lacks the field {missing[0]!r}.")
+        if unknown := sorted(content.keys() - names):
+            raise ValueError(f"{path} has the unknown field {unknown[0]!r}.")
+        for field in fields(cls):
+            content[field.name] = _checked(path, field.name, field.type, content[field.name])
+        return cls(**content)
+
+
+def _checked(path: str | Path, name: str, kind: object, value: object) -> object:
+    """The value of a field, if it is of the field's type as JSON knows it."""
+    if name == "history":
+        if isinstance(value, list) and all(
+            isinstance(pair, list) and len(pair) == 2 and all(map(_is_number, pair))
+            for pair in value
+        ):
+            return tuple((tokens, perplexity) for tokens, perplexity in value)
+    elif (
+        (kind is str and isinstance(value, str))
+        or (kind is int and _is_number(value) and isinstance(value, int))
+        or (kind not in (str, int) and _is_number(value))
+        or (name == "test_perplexity" and value is None)
+    ):
+        return value
+    raise ValueError(f"{path} has {value!r} in the field {name!r}.")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,53 @@
+"""Plain-text tables that are Markdown and, at the same time, aligned in a terminal."""
+
+from collections.abc import Iterable, Sequence
+
+__all__ = ["MISSING", "shorten", "text_table"]
+
+MISSING = "–"  # stands where there is no number
+
+
+def shorten(name: str, width: int) -> str:
+    """Cuts the middle out of a name of more than `width` characters.
+
+    Example:
+        >>> shorten("penn-treebank-define-seed-1", 16)
+        'penn-tre…-seed-1'
+
+    Raises:
+        ValueError: If `width` leaves no character on both sides.
+    """
+    if width < 3:
+        raise ValueError(f"{width=} must be at least 3.")
+    if len(name) <= width:
+        return name
+    tail = (width - 1) // 2
+    return f"{name[: width - 1 - tail]}…{name[-tail:]}"
+
+
+def text_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A GitHub-Markdown table with aligned columns: the first to the left, numbers to the right.
+
+    Example:
+        >>> print(text_table(["run", "total M"], [["standard", "3.40"], ["DeFINE", "2.95"]]))
+        | run      | total M |
+        | :------- | ------: |
+        | standard |    3.40 |
+        | DeFINE   |    2.95 |
+
+    Raises:
+        ValueError: If a row has another number of cells than the header.
+    """
+    lines = [[cell.replace("|", r"\|") for cell in cells] for cells in (header, *rows)]
+    for cells in lines:
+        if len(cells) != len(header):
+            raise ValueError(f"{cells=} must have a cell for each column of {header=}.")
+    widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
+    rule = [
+        f":{'-' * (width - 1)}" if i == 0 else f"{'-' * (width - 1)}:"
+        for i, width in enumerate(widths)
+    ]
+    aligned = [
+        [cells[0].ljust(widths[0]), *map(str.rjust, cells[1:], widths[1:])] for cells in lines
+    ]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (aligned[0], rule, *aligned[1:]))

@@ -1,0 +1,113 @@
+"""What a recipe returns, and how it is carried out."""
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from define.data import PyDocs, Segments, Text, Vocabulary
+from define.models import LanguageModel
+from define.training import Run, Training, mean_nll
+
+__all__ = ["Experiment", "evaluate", "train"]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A model, the text that it learns, and how.
+
+    Args:
+        model: The model, initialized.
+        data: The text.
+        training: How to train.
+        seed: That of the initialization, used for training too.
+    """
+
+    model: LanguageModel
+    data: Text | PyDocs
+    training: Training
+    seed: int
+
+
+def train(experiment: Experiment, run: Run) -> dict[str, Any]:
+    """Trains an experiment into a run folder, or goes on where an earlier call was stopped.
+
+    Returns:
+        The summary that is also written to `summary.json`.
+
+    Raises:
+        ValueError: If the run folder has another vocabulary.
+    """
+    from define.training.fit import fit  # imports Lightning
+
+    model, training = experiment.model, experiment.training
+    corpus = experiment.data.open()
+    train_ids, valid_ids, test_ids = (corpus.split(name) for name in ("train", "valid", "test"))
+    run.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    if run.vocabulary.exists():
+        theirs, ours = Vocabulary.read(run.vocabulary), corpus.vocabulary
+        if theirs.fingerprint != ours.fingerprint:
+            raise ValueError(
+                f"{run.vocabulary} has {len(theirs)} words (fingerprint {theirs.fingerprint}), the "
+                f"text {len(ours)} ({ours.fingerprint}): train into another folder."
+            )
+    corpus.vocabulary.write(run.vocabulary)
+
+    def batches(ids: Any, size: int, rank: int, world_size: int, **options: Any) -> Segments:  # noqa: ANN401
+        columns = max(1, size // world_size)
+        return Segments(ids, columns, training.length, rank=rank, world_size=world_size, **options)
+
+    found = fit(
+        model,
+        training,
+        partial(
+            batches,
+            train_ids,
+            training.batch_size,
+            random_lengths=training.random_lengths,
+            seed=experiment.seed,
+        ),
+        partial(batches, valid_ids, training.evaluation_batch_size, drop_last=False),
+        run,
+        experiment.seed,
+    )
+    counts = model.parameter_counts()
+    test = Segments(test_ids, training.evaluation_batch_size, training.length, drop_last=False)
+    summary = {
+        "name": run.path.name,
+        "embedding": type(model.embedding).__name__,
+        "unit": counts.unit,
+        "context": counts.context,
+        "input_output": counts.input_output,
+        "tokens_per_second": found["tokens"] / found["seconds"],
+        "valid_perplexity": min(perplexity for _, perplexity in found["history"]),
+        "test_perplexity": math.exp(mean_nll(model, test, "test")),
+        "seed": experiment.seed,
+        "tokens": found["tokens"],
+        "history": found["history"],
+    }
+    run.write_json(run.summary, summary)
+    return summary
+
+
+def evaluate(
+    experiment: Experiment, run: Run, split: str = "test", batch_size: int | None = None
+) -> float:
+    """Perplexity of a trained run on a split of its text.
+
+    Args:
+        experiment: The run's experiment, with the run's vocabulary.
+        run: The run; its best weights are read into the model.
+        split: "train", "valid" or "test".
+        batch_size: Columns of text; the recipe's if omitted. With 1 every token has all tokens
+            before it as context.
+    """
+    run.load_weights(experiment.model)
+    settings = experiment.training
+    segments = Segments(
+        experiment.data.open().split(split),
+        batch_size or settings.evaluation_batch_size,
+        settings.length,
+        drop_last=False,
+    )
+    return math.exp(mean_nll(experiment.model, segments, split))

@@ -1,0 +1,39 @@
+"""The mean negative log-likelihood of a text under a trained model."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from define.models import LanguageModel
+from define.softmax.chunked import IGNORED
+
+__all__ = ["mean_nll"]
+
+
+@torch.no_grad()
+def mean_nll(
+    model: LanguageModel, batches: Iterable[tuple[Tensor, Tensor]], title: str | None = None
+) -> float:
+    """Mean negative log-likelihood in nats per token; its exponential is the perplexity.
+
+    The state is carried from batch to batch.
+
+    Args:
+        model: The model; its mode is put back afterwards.
+        batches: Consecutive (tokens, targets), both (batch, time).
+        title: Name of a progress bar on standard error; none if omitted.
+    """
+    device = next(model.parameters()).device
+    training, state = model.training, None
+    total, count = torch.zeros((), dtype=torch.float64), 0
+    model.eval()
+    try:
+        for tokens, targets in tqdm(batches, title, disable=title is None, leave=False):
+            nll, state = model(tokens.to(device), targets.to(device), state)
+            total += nll.sum().double().cpu()
+            count += int((targets != IGNORED).sum())
+    finally:
+        model.train(training)
+    return (total / count).item()

@@ -1,0 +1,162 @@
+"""Runs the training of a language model into a run folder."""
+
+import logging
+import os
+import time
+import warnings
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import LearningRateMonitor, TQDMProgressBar
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from torch import Tensor
+
+from define.models import LanguageModel
+from define.training.module import LanguageModeling
+from define.training.run import Run
+from define.training.settings import Training
+
+__all__ = ["fit"]
+
+
+def fit(
+    model: LanguageModel,
+    training: Training,
+    train_batches: Any,  # noqa: ANN401
+    valid_batches: Any,  # noqa: ANN401
+    run: Run,
+    seed: int,
+) -> dict[str, Any]:
+    """Trains a model, or goes on from the run's checkpoint.
+
+    Args:
+        model: The model; afterwards it has the weights of the best validation.
+        training: How to train.
+        train_batches: Makes the training batches for (rank, world_size): an iterable of
+            (tokens, targets) with `__len__`, `state_dict` and `load_state_dict`.
+        valid_batches: Makes the validation batches likewise.
+        run: Where weights, checkpoints and logs go.
+        seed: Of the random numbers in training.
+
+    Returns:
+        What training found out: tokens seen, tokens/s, and the history of validations.
+
+    Raises:
+        NonFiniteLossError: If the loss becomes NaN or infinite; weights and checkpoint stay as
+            they were before.
+    """
+    torch.manual_seed(seed)
+    progress = _Progress(run, training.checkpoint_minutes)
+    csv = CSVLogger(run.path, name="logs")
+    tensorboard = TensorBoardLogger(
+        run.path, name="logs", version=csv.version, default_hp_metric=False
+    )
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        # Batches are slices of a mapped file: there is nothing for workers to do.
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        # On purpose: checkpoints are ours to write, see _Progress.
+        warnings.filterwarnings("ignore", message="Checkpoint directory .* exists")
+        trainer = pl.Trainer(
+            max_epochs=training.epochs,
+            accelerator=training.accelerator,
+            devices=training.devices,
+            precision=training.precision,  # pyright: ignore[reportArgumentType]
+            gradient_clip_val=training.clip or None,
+            val_check_interval=1.0 / training.validations,
+            num_sanity_val_steps=0,
+            log_every_n_steps=50,
+            logger=[csv, tensorboard],
+            callbacks=[progress, LearningRateMonitor("step"), TQDMProgressBar(refresh_rate=20)],
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,  # it would shuffle the text
+        )
+        trainer.fit(
+            LanguageModeling(model, training),
+            datamodule=_Batches(train_batches, valid_batches),
+            ckpt_path=run.checkpoint if run.checkpoint.is_file() else None,
+            weights_only=False,
+        )
+    run.load_weights(model)
+    return progress.state_dict()
+
+
+class _Batches(pl.LightningDataModule):
+    """Makes the loaders once the trainer knows which rank this process is."""
+
+    def __init__(self, train_batches: Any, valid_batches: Any) -> None:  # noqa: ANN401
+        super().__init__()
+        self._train, self._valid = train_batches, valid_batches
+
+    def train_dataloader(self) -> Any:  # noqa: ANN401
+        return self._make(self._train)
+
+    def val_dataloader(self) -> Any:  # noqa: ANN401
+        return self._make(self._valid)
+
+    def _make(self, batches: Any) -> Any:  # noqa: ANN401
+        trainer = self.trainer
+        if trainer is None:
+            raise RuntimeError("The batches are asked for outside of training.")
+        return batches(trainer.global_rank, trainer.world_size)
+
+
+class _Progress(pl.Callback):
+    """Keeps the best weights, the last checkpoint and the history, and measures the speed."""
+
+    def __init__(self, run: Run, checkpoint_minutes: float) -> None:
+        self._run = run
+        self._interval = 60 * checkpoint_minutes
+        self._saved = time.monotonic()
+        self._started = 0.0
+        self.tokens = 0
+        self.seconds = 0.0
+        self.history: list[tuple[int, float]] = []  # tokens seen, validation perplexity
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "tokens": self.tokens,
+            "seconds": self.seconds,
+            "history": [list(point) for point in self.history],
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.tokens = state_dict["tokens"]
+        self.seconds = state_dict["seconds"]
+        self.history = [(tokens, perplexity) for tokens, perplexity in state_dict["history"]]
+
+    def on_train_batch_start(self, *_: Any) -> None:  # noqa: ANN401
+        self._started = time.perf_counter()
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,  # noqa: ANN401
+        batch: tuple[Tensor, Tensor],
+        batch_idx: int,
+    ) -> None:
+        self.seconds += time.perf_counter() - self._started
+        self.tokens += batch[0].numel() * trainer.world_size
+        if time.monotonic() - self._saved > self._interval:
+            self._save(trainer)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        perplexity = trainer.callback_metrics["valid_perplexity"].item()
+        best = min((p for _, p in self.history), default=float("inf"))
+        self.history.append((self.tokens, perplexity))
+        if perplexity < best and trainer.is_global_zero:
+            model = pl_module.model
+            self._run.save_weights(model)  # pyright: ignore[reportArgumentType]
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._save(trainer)
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        draft = self._run.checkpoint.with_suffix(".partial")
+        trainer.save_checkpoint(draft)
+        if trainer.is_global_zero:
+            os.replace(draft, self._run.checkpoint)
+        self._saved = time.monotonic()
