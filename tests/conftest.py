@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 # Before `define` is imported. Shapes in signatures are then laws that every test checks.
 install_import_hook(
     ["define.groups", "define.dropout", "define.embedding", "define.softmax", "define.models"],
-    "beartype.beartype",
+    "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",  # an int is a float
 )
 torch.set_num_threads(1)  # two threads with a busy neighbour are many times slower
 settings.register_profile("define", deadline=None, max_examples=25, derandomize=True)

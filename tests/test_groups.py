@@ -245,9 +245,7 @@ def written_out(transform, x):
     activate_last=st.booleans(),
     groups=st.lists(st.sampled_from([1, 2, 4]), min_size=1, max_size=4),
 )
-def test_a_transform_is_its_layers_written_out(
-    skip, shuffle, shared, norm, activate_last, groups
-):
+def test_a_transform_is_its_layers_written_out(skip, shuffle, shared, norm, activate_last, groups):
     widths = (16,) * len(groups) if skip == "residual" else width_schedule(8, 16, groups)
     transform = HierarchicalGroupTransform(
         8,
@@ -288,9 +286,7 @@ def test_every_layer_has_the_weights_of_the_formula(skip):
     n, groups = 8, (4, 2, 1)
     widths = (16, 16, 16) if skip == "residual" else width_schedule(n, 32, groups)
     transform = HierarchicalGroupTransform(n, widths, groups, skip=skip)
-    for layer, (linear, width, g) in enumerate(
-        zip(transform.linears, widths, groups, strict=True)
-    ):
+    for layer, (linear, width, g) in enumerate(zip(transform.linears, widths, groups, strict=True)):
         reads = n if layer == 0 else widths[layer - 1]
         if layer and skip in ("concatenation", "mix"):
             reads += n

@@ -7,9 +7,9 @@ from itertools import pairwise
 from math import fsum
 from typing import cast
 
-import torch
 from torch import nn
 
+from define.analysis.counting import count_parameters, shapes_only
 from define.analysis.table import MISSING, text_table
 from define.embedding import AdaptiveEmbedding, DeFINE, ProjectedEmbedding
 from define.groups import GroupLinear, Skip
@@ -98,9 +98,9 @@ def embedding_costs(
         max_groups: DeFINE's groups in the first Expand layer.
         skip: How Expand reads the Map again.
         shared: Whether all groups of a layer share one matrix.
-        cutoffs: First id of each band but the first of the adaptive embedding; at 7.5, 15 and 75
-            % of the vocabulary if omitted, close to those of WikiText-103, as many as m allows
-            with a factor of 4 from band to band.
+        cutoffs: First id of each band but the first of the adaptive embedding, each of a quarter
+            of the width before. At 7.5, 15 and 75 % of the vocabulary if omitted, as those of
+            WikiText-103, and as many as m allows. With none, there is no adaptive embedding.
 
     Raises:
         ValueError: If a size is out of range.
@@ -140,14 +140,14 @@ def embedding_costs(
     if cutoffs is None:
         cutoffs = _default_cutoffs(num_embeddings, embedding_dim)
     stages: dict[str, _Stages] = {"standard": [(1, standard)]}
-    if cutoffs is not None:
+    if cutoffs:
         # A smaller vocabulary has the cutoffs within it; up to the first one, it is one table.
         stages["adaptive"] = [
             (cutoff + 1, partial(adaptive, cutoffs[: b + 1])) for b, cutoff in enumerate(cutoffs)
         ]
     stages |= {f"projected, n {width}": [(1, partial(projected, width))] for width in map}
     stages |= {f"DeFINE, n {width}": [(1, partial(define, width))] for width in map}
-    with torch.device("meta"):
+    with shapes_only():
         return tuple(
             _cost(name, method, num_embeddings, embedding_dim) for name, method in stages.items()
         )
@@ -196,24 +196,17 @@ def _default_cutoffs(num_embeddings: int, embedding_dim: int) -> tuple[int, ...]
 
 def _cost(name: str, stages: _Stages, num_embeddings: int, embedding_dim: int) -> EmbeddingCost:
     embedding, head = stages[-1][1](num_embeddings)
-
-    def count_input(pair: _Pair) -> int:
-        return _parameters(pair[0])
-
-    def count_tied(pair: _Pair) -> int:
-        return _parameters(*pair)
-
     return EmbeddingCost(
         name,
         input=Cost(
-            count_input((embedding, head)),
+            count_parameters(embedding),
             _input_multiply_adds(embedding),
-            _break_even(stages, embedding_dim, count_input),
+            _break_even(stages, embedding_dim, lambda pair: count_parameters(pair[0])),
         ),
         tied=Cost(
-            count_tied((embedding, head)),
+            count_parameters(embedding, head),
             _output_multiply_adds(embedding, head),
-            _break_even(stages, embedding_dim, count_tied),
+            _break_even(stages, embedding_dim, lambda pair: count_parameters(*pair)),
         ),
     )
 
@@ -237,10 +230,6 @@ def _break_even(stages: _Stages, embedding_dim: int, count: Callable[[_Pair], in
     return best
 
 
-def _parameters(*modules: nn.Module) -> int:
-    return sum(p.numel() for p in nn.ModuleList(modules).parameters())
-
-
 def _linear_multiply_adds(module: nn.Module) -> int:
     """Multiply-adds of one row through every linear layer of a module."""
     count = 0
@@ -261,16 +250,12 @@ def _input_multiply_adds(embedding: nn.Module) -> float:
 def _output_multiply_adds(embedding: nn.Module, head: OutputLayer) -> float:
     own = _linear_multiply_adds(head)
     if isinstance(embedding, AdaptiveEmbedding):
-        clusters = cast(AdaptiveSoftmax, head).cluster_weight.numel()
-        return (
-            own
-            + clusters
-            + fsum(
-                # The first band is computed for every token.
-                (share if b else 1) * (embedding.tables[b].numel() + _projection_size(embedding, b))
-                for b, share in _shares(embedding)
-            )
+        bands = fsum(
+            # The first band is computed for every token.
+            (share if b else 1) * (embedding.tables[b].numel() + _projection_size(embedding, b))
+            for b, share in _shares(embedding)
         )
+        return own + cast(AdaptiveSoftmax, head).cluster_weight.numel() + bands
     return own + cast(TiedSoftmax, head).table.numel()
 
 

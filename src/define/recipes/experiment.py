@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from define.data import PyDocs, Segments, Text, Vocabulary
+import torch
+
+from define.data import END_OF_LINE, PyDocs, Segments, Text, Vocabulary
 from define.models import LanguageModel
 from define.training import Run, Training, mean_nll
 
-__all__ = ["Experiment", "evaluate", "train"]
+__all__ = ["Experiment", "evaluate", "generate", "train"]
 
 
 @dataclass(frozen=True)
@@ -111,3 +113,39 @@ def evaluate(
         drop_last=False,
     )
     return math.exp(mean_nll(experiment.model, segments, split))
+
+
+def generate(
+    experiment: Experiment,
+    run: Run,
+    prompt: str,
+    length: int,
+    *,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    seed: int = 1,
+) -> str:
+    """Continues a prompt with a trained run; the text itself need not be there.
+
+    Args:
+        experiment: The run's experiment, with the run's vocabulary.
+        run: The run; its best weights are read into the model.
+        prompt: Words as in the training text, separated by spaces; may be empty.
+        length: Words to add.
+        temperature: See `LanguageModel.generate`.
+        top_k: See `LanguageModel.generate`.
+        seed: Of the samples.
+    """
+    run.load_weights(experiment.model)
+    vocabulary = experiment.data.open().vocabulary
+    # A line's end goes before: what follows is the beginning of a line.
+    ids = vocabulary.encode([END_OF_LINE, *prompt.split()])
+    new = experiment.model.eval().generate(
+        torch.tensor([ids]),
+        length,
+        temperature=temperature,
+        top_k=top_k,
+        generator=torch.Generator().manual_seed(seed),
+    )
+    text = " ".join([*prompt.split(), *vocabulary.decode(new[0].tolist())])
+    return text.replace(f" {END_OF_LINE}", "\n").replace("\n ", "\n")

@@ -21,11 +21,11 @@ MakeEmbedding = Callable[[int, int], nn.Embedding | Embedding]
 def _lstm(
     data: Text | PyDocs,
     embedding: MakeEmbedding = lambda num_embeddings, embedding_dim: DeFINE(
-        num_embeddings, embedding_dim, map=128, expand_dim=512, depth=3, max_groups=8
+        num_embeddings, embedding_dim, map=96, expand_dim=384, depth=3, max_groups=8
     ),
-    embedding_dim: int = 256,
+    embedding_dim: int = 200,
     embedding_std: float = 0.2,
-    hidden_size: int = 256,
+    hidden_size: int = 200,
     num_layers: int = 2,
     dropout: float = 0.2,
     cutoffs: Sequence[int] = (),
@@ -83,7 +83,7 @@ def pydocs(
     embedding_dim: int = 128,
     hidden_size: int = 128,
     dropout: float = 0.1,
-    training: Training = Training(epochs=3),
+    training: Training = Training(epochs=2),
     **options: Any,  # noqa: ANN401
 ) -> Experiment:
     """A small LSTM on the documentation of the Python that is running: nothing to fetch."""

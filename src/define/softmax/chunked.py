@@ -115,15 +115,21 @@ class _ChunkedNLL(torch.autograd.Function):
         return values
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+    def backward(ctx: Any, *upstreams: Any) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        if torch.is_grad_enabled():  # by create_graph; once_differentiable would let it pass
+            raise RuntimeError(
+                "The chunked loss has first derivatives only, not under create_graph=True; "
+                "take higher ones of log_prob."
+            )
+        (upstream,) = upstreams
         hidden, weight, bias, targets, *gradients = ctx.saved_tensors
         if len(upstream) and (upstream == upstream[0]).all():
             gradients = [None if g is None else g * upstream[0].to(g.dtype) for g in gradients]
         else:
             _, gradients = _nll(hidden, weight, bias, targets, upstream)
-        inputs = (hidden, weight, bias)
-        cast = (
-            None if g is None else g.to(x.dtype) for g, x in zip(gradients, inputs, strict=True)
-        )
-        return *cast, None, None
+            assert gradients is not None
+        given = (hidden, weight, bias)
+        typed = [
+            None if g is None else g.to(x.dtype) for g, x in zip(gradients, given, strict=True)
+        ]
+        return *typed, None, None

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 import time
 import warnings
 from typing import Any
@@ -18,6 +19,8 @@ from define.training.run import Run
 from define.training.settings import Training
 
 __all__ = ["fit"]
+
+logger = logging.getLogger("define")
 
 
 def fit(
@@ -68,10 +71,11 @@ def fit(
             num_sanity_val_steps=0,
             log_every_n_steps=50,
             logger=[csv, tensorboard],
-            callbacks=[progress, LearningRateMonitor("step"), TQDMProgressBar(refresh_rate=20)],
+            callbacks=[progress, LearningRateMonitor("step"), _display(run)],
             enable_checkpointing=False,
             enable_model_summary=False,
             use_distributed_sampler=False,  # it would shuffle the text
+            reload_dataloaders_every_n_epochs=1,  # else the first epoch's length stays
         )
         trainer.fit(
             LanguageModeling(model, training),
@@ -83,15 +87,47 @@ def fit(
     return progress.state_dict()
 
 
+def _display(run: Run) -> pl.Callback:
+    """A progress bar in a terminal, and lines anywhere else."""
+    return TQDMProgressBar(refresh_rate=20) if sys.stdout.isatty() else _Lines(run.path.name)
+
+
+class _Lines(pl.Callback):
+    """Logs how training goes, five lines an epoch."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:  # noqa: ANN401
+        done, steps = args[-1] + 1, int(trainer.num_training_batches)
+        if done % max(1, steps // 5) == 0:
+            loss = trainer.callback_metrics["train_loss"].item()
+            self._log(trainer, f"{done / steps:4.0%}, loss {loss:.2f}")
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        perplexity = trainer.callback_metrics["valid_perplexity"].item()
+        self._log(trainer, f"validation perplexity {perplexity:.2f}")
+
+    def _log(self, trainer: pl.Trainer, text: str) -> None:
+        epoch = f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}"
+        logger.info("%s: %s, %s", self._name, epoch, text)
+
+
 class _Batches(pl.LightningDataModule):
-    """Makes the loaders once the trainer knows which rank this process is."""
+    """Makes the loaders once the trainer knows which rank this process is.
+
+    The training loader is made once: it counts its epochs.
+    """
 
     def __init__(self, train_batches: Any, valid_batches: Any) -> None:  # noqa: ANN401
         super().__init__()
         self._train, self._valid = train_batches, valid_batches
+        self._made: Any = None
 
     def train_dataloader(self) -> Any:  # noqa: ANN401
-        return self._make(self._train)
+        if self._made is None:
+            self._made = self._make(self._train)
+        return self._made
 
     def val_dataloader(self) -> Any:  # noqa: ANN401
         return self._make(self._valid)

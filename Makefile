@@ -1,0 +1,36 @@
+# make demo   sets up, trains three embeddings on text that is already there, compares them
+# make test   sets up, runs every check
+PYTHON ?= python3
+export OMP_NUM_THREADS ?= 1  # runs go side by side, one core each
+BIN := .venv/bin
+RUNS := demo/standard demo/projected demo/DeFINE
+
+.PHONY: demo test lint clean
+
+demo: .venv/ready
+	@rm -rf demo
+	@$(MAKE) --no-print-directory -j2 $(RUNS)
+	@$(BIN)/define compare $(RUNS) --figure demo/comparison.png
+
+demo/standard: EMBEDDING := torch.nn.Embedding
+demo/projected: EMBEDDING := ProjectedEmbedding --embedding.map 64
+demo/DeFINE: EMBEDDING := DeFINE
+$(RUNS):
+	@$(BIN)/define train pydocs --embedding $(EMBEDDING) --run $@ 2>&1 | grep -v '^|\|^$$'
+
+test: lint
+	$(BIN)/pytest -n 2 -q
+
+lint: .venv/ready
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all]'
+	@touch $@
+
+clean:
+	rm -rf .venv demo

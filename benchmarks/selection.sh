@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# Trains the pydocs recipe once for each candidate: what RESULTS.md calls "Choices".
+#   benchmarks/selection.sh OUT [SEED [EPOCHS [PROCESSES]]]
+# Finished runs are left alone, so it can be stopped and started again.
+set -eu
+out=$1 seed=${2:-1} epochs=${3:-1} processes=${4:-2}
+export OMP_NUM_THREADS=1 out seed epochs
+mkdir -p "$out"
+
+candidates() {
+    local standard="--embedding torch.nn.Embedding"
+    local projected="--embedding ProjectedEmbedding --embedding.map 64"
+    local unit="--embedding DeFINE --embedding.map 64 --embedding.expand_dim 256 --embedding.max_groups 8"
+    echo "define $unit"
+    for activation in GELU Tanh Identity; do
+        echo "define-$activation $unit --embedding.activation torch.nn.$activation"
+    done
+    for activation in ReLU GELU; do
+        echo "define-$activation-LayerNorm $unit --embedding.activation torch.nn.$activation --embedding.norm torch.nn.LayerNorm"
+    done
+    for std in 0.05 0.1 0.2 0.4 1; do
+        echo "standard-std$std $standard --embedding_std $std"
+        echo "projected-std$std $projected --embedding_std $std"
+        echo "define-std$std $unit --embedding_std $std"
+    done
+    for rate in 0.001 0.004 0.008; do
+        echo "standard-rate$rate $standard --training.learning_rate $rate"
+        echo "projected-rate$rate $projected --training.learning_rate $rate"
+        echo "define-rate$rate $unit --training.learning_rate $rate"
+    done
+}
+
+candidates | xargs -P "$processes" -L 1 bash -c '
+    run=$out/$0-seed$seed
+    [ -f "$run/summary.json" ] ||
+        define train pydocs --training.epochs "$epochs" --seed "$seed" --run "$run" "$@" \
+            >"$run.log" 2>&1 || echo "$0 failed: $run.log"'
+
+for summary in "$out"/*-seed"$seed"/summary.json; do
+    python3 -c '
+import json, sys
+s = json.load(open(sys.argv[1]))
+print("{:<32}{:8.2f}".format(s["name"], s["valid_perplexity"]))' "$summary"
+done

@@ -1,0 +1,127 @@
+"""Laws of DeFINE: Map, Expand, Reduce."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from torch.testing import assert_close
+
+from define import AdaptiveEmbedding, DeFINE, ProjectedEmbedding
+
+SMALL = {"map": 8, "expand_dim": 32, "depth": 2, "max_groups": 4, "dtype": torch.float64}
+
+
+def randomize(module):
+    for parameter in module.parameters():
+        nn.init.normal_(parameter)
+    return module
+
+
+variants = {
+    "skip": st.sampled_from(["none", "residual", "concatenation", "mix"]),
+    "reduce": st.booleans(),
+    "reduce_map": st.booleans(),
+    "shared": st.booleans(),
+    "norm": st.sampled_from([None, nn.LayerNorm]),
+    "padding_idx": st.none() | st.integers(0, 19),
+}
+
+
+@given(**variants, ids=st.lists(st.integers(0, 19), min_size=1, max_size=12))
+def test_one_pass_over_distinct_ids_is_a_pass_over_every_token(padding_idx, ids, **options):
+    """Values and gradients."""
+    embedding = randomize(DeFINE(20, 16, padding_idx, **SMALL, **options))
+    rows = embedding(torch.tensor(ids))
+    tokens = [embedding.rows(torch.tensor([i])) * (i != padding_idx) for i in ids]
+    expected = torch.cat(tokens)
+    assert_close(rows, expected)
+    upstream = torch.randn_like(rows)
+    parameters = list(embedding.parameters())
+    # The Map's own padding has no gradient either way.
+    assert_close(
+        torch.autograd.grad(rows, parameters, upstream),
+        torch.autograd.grad(expected, parameters, upstream),
+    )
+
+
+def test_the_unit_sees_each_distinct_id_once():
+    embedding = DeFINE(20, 16, **SMALL)
+    seen = []
+    embedding.expand.register_forward_hook(lambda module, inputs, y: seen.append(len(y)))
+    embedding(torch.tensor([[4, 9, 4, 4], [9, 4, 2, 9]]))
+    assert seen == [3]
+
+
+def test_the_unit_is_map_expand_reduce():
+    embedding = randomize(DeFINE(20, 16, **SMALL))
+    e_i = embedding.map.weight
+    e_o = torch.cat([embedding.expand(e_i), e_i], -1) @ embedding.reduce.weight[0].mT
+    assert_close(embedding.weight, e_o + embedding.reduce.bias)
+
+
+@given(bias=st.booleans())
+def test_a_linear_factorization_is_a_special_case(bias):
+    """Through the path from the Map to Reduce."""
+    linear = randomize(ProjectedEmbedding(20, 16, map=8, bias=bias, dtype=torch.float64))
+    embedding = randomize(DeFINE(20, 16, **SMALL))
+    with torch.no_grad():
+        embedding.map.weight.copy_(linear.map.weight)
+        embedding.reduce.weight.zero_()
+        embedding.reduce.weight[0, :, 32:] = linear.projection.weight[0]
+        embedding.reduce.bias.copy_(linear.projection.bias if bias else torch.zeros(16))
+    assert_close(embedding.weight, linear.weight)
+
+
+def test_without_reduce_expand_ends_at_the_width_asked_for_with_a_linear_layer():
+    embedding = DeFINE(500, 16, reduce=False, **SMALL)
+    assert embedding.reduce is None and embedding.expand.widths[-1] == 16
+    assert (embedding.weight < 0).any()  # no activation cuts it
+
+
+def test_expand_has_the_schedules_asked_for():
+    embedding = DeFINE(20, 400, map=128, expand_dim=1024, depth=7, max_groups=8)
+    assert embedding.expand.groups == (8, 4, 2, 1, 1, 1, 1)
+    assert embedding.expand.widths == (256, 384, 512, 640, 768, 896, 1024)
+    stack = DeFINE(20, 16, map=8, expand_dim=32, groups=(1, 1), depth=7, max_groups=3)
+    assert stack.expand.groups == (1, 1)
+    residual = DeFINE(20, 16, map=8, expand_dim=32, depth=2, max_groups=4, skip="residual")
+    assert residual.expand.widths == (16, 16)  # all of width k / 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"map": 64}, "out_features=32 must be at least in_features=64"),
+        ({"map": 6}, r"groups=\(4, 2\) must divide in_features=6"),
+        ({"expand_dim": 33}, r"groups=\(4, 2\) must divide out_features=33"),
+        ({"depth": 0}, "depth=0"),
+        ({"max_groups": 0}, "max_groups=0"),
+        ({"groups": ()}, r"groups=\(\)"),
+        ({"map": nn.Embedding(21, 8)}, "map.num_embeddings=21 must equal num_embeddings=20"),
+        ({"map": 0}, "map=0"),
+        ({"std": -1.0}, "std=-1.0"),
+    ],
+)
+def test_a_unit_that_cannot_be_is_refused_with_its_values(options, message):
+    with pytest.raises(ValueError, match=message):
+        DeFINE(20, 16, **SMALL | options)
+
+
+def test_sparse_gradients_are_the_dense_ones():
+    dense, sparse = DeFINE(20, 16, **SMALL), DeFINE(20, 16, sparse=True, **SMALL)
+    sparse.load_state_dict(dense.state_dict())
+    for embedding in (dense, sparse):
+        embedding(torch.tensor([3, 7, 7])).square().sum().backward()
+    assert sparse.map.weight.grad.is_sparse
+    assert_close(sparse.map.weight.grad.to_dense(), dense.map.weight.grad)
+
+
+@pytest.mark.parametrize("std", [None, 0.5])
+def test_a_given_map_is_used_as_it_is(std):
+    map = AdaptiveEmbedding(20, 8, cutoffs=[5], div_value=2, std=0.25)
+    drawn = map.weight.clone()
+    embedding = DeFINE(20, 16, map=map, expand_dim=32, depth=2, max_groups=4, std=std)
+    assert embedding.map is map
+    assert torch.equal(map.weight, drawn)
+    assert embedding.std == (0.25 if std is None else std)
