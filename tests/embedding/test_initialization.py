@@ -10,33 +10,31 @@ from torch import nn
 
 from define import DeFINE, ProjectedEmbedding
 
-V = 2000
+V = 1000
 WIDTHS = (64, 128, 256, 512, 1024)
-DEPTHS = (1, 2, 3, 5, 7, 11, 15)
 
 
 def unit(width, depth, *, max_groups=16, map=64, k=256, **options):
     return DeFINE(V, width, map=map, expand_dim=k, depth=depth, max_groups=max_groups, **options)
 
 
-def assert_scale_is_kept(embedding, overall=(0.8, 1.35), features=(0.45, 1.8)):
+def assert_scale_is_kept(embedding, overall=(0.8, 1.35), features=(0.45, 1.8), mean=0.45):
     table = embedding.weight.detach() / embedding.std
     deviations, means = table.std(0), table.mean(0)
     assert overall[0] < table.std() < overall[1]
     assert features[0] < deviations.min() and deviations.max() < features[1]
     assert table.mean().abs() < 0.15
-    assert means.square().mean().sqrt() < 0.45  # of each feature
+    assert means.square().mean().sqrt() < mean  # of each feature
 
 
-@pytest.mark.parametrize("depth", DEPTHS)
+@pytest.mark.parametrize("depth", range(1, 16))
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("std", [1.0, 0.1])
-def test_at_every_width_and_depth(width, depth, std):
-    assert_scale_is_kept(unit(width, depth, std=std))
+def test_at_every_width_and_depth(width, depth):
+    assert_scale_is_kept(unit(width, depth, std=1.0 if depth % 2 else 0.1))
 
 
-@pytest.mark.parametrize("depth", [1, 3, 7, 15])
-@pytest.mark.parametrize("max_groups", [1, 4, 64])
+@pytest.mark.parametrize("depth", [1, 5, 15])
+@pytest.mark.parametrize("max_groups", [1, 64])
 @pytest.mark.parametrize("skip", ["mix", "concatenation"])
 @pytest.mark.parametrize("activation", [nn.ReLU, nn.GELU, nn.Tanh])
 @pytest.mark.parametrize("norm", [None, nn.LayerNorm])
@@ -55,7 +53,7 @@ def test_for_every_schedule_activation_and_normalization(depth, max_groups, skip
         {"shared": True},
         {"groups": (1, 1, 1)},
         {"groups": (16, 16, 16), "shuffle": True},
-        {"map": 128, "k": 1024, "max_groups": 8},
+        {"map": 128, "k": 1024, "max_groups": 64},
     ],
     ids=str,
 )
@@ -63,25 +61,18 @@ def test_for_every_variant_that_reads_the_map_vector(options, depth, std):
     assert_scale_is_kept(unit(256, depth, std=std, **options))
 
 
-@pytest.mark.parametrize("depth", DEPTHS)
+@pytest.mark.parametrize("depth", [1, 2, 3, 5, 7])
 @pytest.mark.parametrize("skip", ["none", "residual"])
 @pytest.mark.parametrize("activation", [nn.ReLU, nn.GELU])
-@pytest.mark.parametrize(
-    ("norm", "overall", "features"),
-    [(nn.LayerNorm, (0.8, 1.6), (0.45, 2.5)), (None, (0.8, 2.0), (0.45, 3.0))],
-)
-def test_without_the_map_vector_the_scale_drifts_little(
-    depth, skip, activation, norm, overall, features
-):
+@pytest.mark.parametrize("norm", [None, nn.LayerNorm])
+def test_without_the_map_vector_the_scale_drifts_little(depth, skip, activation, norm):
     """Nothing calls a layer back to the plan here: deviations from it multiply with depth.
 
-    With fewer than 4 inputs to a group, as at 64 groups of a Map of 64, and no normalization, the
-    output was seen to grow 4.7 times.
+    With 1 input to a group, as at 64 groups of a Map of 64, and no normalization, the output was
+    seen to grow 4.7 times by N = 15.
     """
     embedding = unit(64, depth, skip=skip, activation=activation, norm=norm, max_groups=8)
-    table = embedding.weight.detach()
-    assert overall[0] < table.std() < overall[1]
-    assert features[0] < table.std(0).min() and table.std(0).max() < features[1]
+    assert_scale_is_kept(embedding, (0.8, 1.9), (0.45, 3.0), mean=1.0)
 
 
 @pytest.mark.parametrize("std", [1.0, 0.1])

@@ -128,9 +128,9 @@ def _style(i: int) -> dict[str, Any]:
     return {
         "color": _COLOURS[i % len(_COLOURS)],
         "marker": _MARKERS[i % len(_MARKERS)],
-        "markersize": 7,
+        "markersize": 8,
         "markeredgecolor": "white",
-        "markeredgewidth": 0.8,
+        "markeredgewidth": 0.6,
     }
 
 

@@ -105,8 +105,8 @@ class LanguageModel(nn.Module):
         """
         if tokens.shape[-1] < 1:
             raise ValueError(f"tokens {tuple(tokens.shape)} must hold at least one token a row.")
-        if temperature < 0:
-            raise ValueError(f"{temperature=} must be at least 0.")
+        if max_new_tokens < 0 or temperature < 0:
+            raise ValueError(f"{max_new_tokens=} and {temperature=} must be at least 0.")
         new, state = [], None
         for _ in range(max_new_tokens):
             hidden, state = self.hidden(tokens, state)

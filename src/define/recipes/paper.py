@@ -3,12 +3,13 @@
 Table 1a (LSTM, WikiText-103), Table 2 (Transformer-XL, WikiText-103), the Penn Treebank and WMT14
 results, and the ablations of the appendix, all of Mehta et al. 2020.
 
-Context models and input-output parts come out as printed. The paper's own unit cannot be derived
-from its text: g_max is not given, and it prints one configuration as 40.46, 40.73 and 40.89 M. So
-DeFINE rows show our unit at the paper's n, k, N and m, without Reduce's path from the Map, at the
-power of two for g_max that comes nearest to the printed unit, or to what the printed total leaves
-for it. Rows of the ablation that differ in the skip connection or in Reduce share the g_max of
-their DeFINE row, so that they differ in one thing alone.
+Context models and input-output parts come out as printed (but for translation, whose vocabulary
+has to be inferred). The paper's own unit cannot be derived from its text: g_max is not given, and
+it prints one configuration as 40.46, 40.73 and 40.89 M. So DeFINE rows show our unit at the
+paper's n, k, N and m, without Reduce's path from the Map, at the power of two for g_max that comes
+nearest to the printed unit, or to what the printed total leaves for it. Rows of the ablation that
+differ in the skip connection or in Reduce share the g_max of their DeFINE row, so that they differ
+in one thing alone.
 """
 
 import textwrap
