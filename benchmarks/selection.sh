@@ -11,19 +11,18 @@ candidates() {
     local standard="--embedding torch.nn.Embedding"
     local projected="--embedding ProjectedEmbedding --embedding.map 64"
     local unit="--embedding DeFINE --embedding.map 64 --embedding.expand_dim 256 --embedding.max_groups 8"
-    echo "define $unit"
-    for activation in GELU Tanh Identity; do
+    for activation in ReLU GELU Tanh Identity; do
         echo "define-$activation $unit --embedding.activation torch.nn.$activation"
     done
     for activation in ReLU GELU; do
         echo "define-$activation-LayerNorm $unit --embedding.activation torch.nn.$activation --embedding.norm torch.nn.LayerNorm"
     done
-    for std in 0.05 0.1 0.2 0.4 1; do
+    for std in 0.1 0.2 0.4 1; do
         echo "standard-std$std $standard --embedding_std $std"
         echo "projected-std$std $projected --embedding_std $std"
         echo "define-std$std $unit --embedding_std $std"
     done
-    for rate in 0.001 0.004 0.008; do
+    for rate in 0.001 0.004; do
         echo "standard-rate$rate $standard --training.learning_rate $rate"
         echo "projected-rate$rate $projected --training.learning_rate $rate"
         echo "define-rate$rate $unit --training.learning_rate $rate"

@@ -71,8 +71,15 @@ def methods(num_embeddings: int) -> dict[str, tuple[nn.Module, nn.Module]]:
         return embedding
 
     def define(max_groups: int) -> DeFINE:
-        shape = {"map": 128, "expand_dim": 1024, "depth": 7, "max_groups": max_groups}
-        return DeFINE(num_embeddings, EMBEDDING_DIM, std=STD, **shape)
+        return DeFINE(
+            num_embeddings,
+            EMBEDDING_DIM,
+            map=128,
+            expand_dim=1024,
+            depth=7,
+            max_groups=max_groups,
+            std=STD,
+        )
 
     def full(embedding: nn.Module) -> TiedSoftmax:
         return TiedSoftmax(getattr(embedding, "map", embedding), EMBEDDING_DIM)
@@ -97,7 +104,9 @@ def methods(num_embeddings: int) -> dict[str, tuple[nn.Module, nn.Module]]:
 
 def main() -> None:
     """Prints a table of ratios for each batch shape."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, help="folder of a text; pydocs if omitted")
     parser.add_argument("--rounds", type=int, default=7)
     arguments = parser.parse_args()
@@ -110,8 +119,10 @@ def main() -> None:
         batches = iter(Segments(corpus.split("train"), batch_size, length))
         candidates = methods(num_embeddings)
         times: dict[str, list[float]] = {name: [] for name in candidates}
+        tokens_per_id = 0.0
         for turn in range(arguments.rounds + 1):
             tokens, targets = next(batches)
+            tokens_per_id += tokens.numel() / len(tokens.unique()) / (arguments.rounds + 1)
             for name, (embedding, head) in candidates.items():
                 embedding.zero_grad()
                 head.zero_grad()
@@ -119,10 +130,7 @@ def main() -> None:
                 head(embedding(tokens), targets).mean().backward()
                 if turn:  # the first round warms up
                     times[name].append(time.perf_counter() - start)
-        distinct = len(tokens.unique())
-        print(
-            f"\nbatch {batch_size} x {length}, {tokens.numel() / distinct:.1f} tokens a distinct id"
-        )
+        print(f"\nbatch {batch_size} x {length}, {tokens_per_id:.1f} tokens a distinct id")
         baseline = statistics.median(next(iter(times.values())))
         for name, seconds in times.items():
             print(f"  {name:<44}{statistics.median(seconds) / baseline:6.2f}")

@@ -269,9 +269,8 @@ class HierarchicalGroupTransform(nn.Module):
             ends = activate_last or layer + 1 < len(widths)
             self.endings.append(nn.Sequential(*parts) if ends else nn.Identity())
         self.endings.to(device=device, dtype=dtype)
-        with torch.device("cpu"):  # the numbers are needed, whatever the device of the module
-            probe = deepcopy(activation()).to("cpu", torch.float64)
-        self.moments = gaussian_moments(probe, std)
+        with torch.device("cpu"):  # its numbers are needed, whatever the device of the module
+            self._probe = (deepcopy(activation()).to("cpu", torch.float64),)  # not registered
         self.reset_parameters()
 
     @torch.no_grad()
@@ -291,9 +290,10 @@ class HierarchicalGroupTransform(nn.Module):
 
     def _planned_outputs(self) -> Iterator[tuple[Tensor, Tensor]]:
         mean, variance = 0.0, 0.0
+        activated = gaussian_moments(self._probe[0], self.std)
         for width, ending in zip(self.widths, self.endings, strict=True):
             linear_end = isinstance(ending, nn.Identity)
-            own_mean, own_variance = (0.0, self.std**2) if linear_end else self.moments
+            own_mean, own_variance = (0.0, self.std**2) if linear_end else activated
             if self.skip != "residual":
                 mean, variance = 0.0, 0.0
             mean, variance = mean + own_mean, variance + own_variance  # branches add up

@@ -149,10 +149,12 @@ def map_module(
 
 @torch.no_grad()
 def reset_map(map: nn.Module, std: float) -> None:
-    """Draws a Map anew: a plain table from a normal distribution of deviation `std`."""
+    """Draws a Map anew, with entries of deviation `std`."""
     if isinstance(map, nn.Embedding):
         map.weight.normal_(std=std)
         if map.padding_idx is not None:
             map.weight[map.padding_idx].zero_()
     else:
-        cast(Embedding, map).reset_parameters()
+        map = cast(Embedding, map)
+        map.std = std
+        map.reset_parameters()

@@ -135,12 +135,13 @@ class DeFINE(Embedding):
         self._reset_reduce()
 
     def reset_parameters(self) -> None:
-        """Draws all parameters; the output has mean 0 and deviation `std` at every depth.
+        """Draws all parameters; the output has mean 0 and deviation `self.std` at every depth.
 
         The paper does not say how. Here each layer's weights are scaled by the variance that its
         inputs have, and its bias cancels the mean that the activation before gives it.
         """
         reset_map(self.map, self.std)
+        self.expand.std = self.std
         self.expand.reset_parameters()
         self._reset_reduce()
 
