@@ -17,15 +17,10 @@ candidates() {
     for activation in ReLU GELU; do
         echo "define-$activation-LayerNorm $unit --embedding.activation torch.nn.$activation --embedding.norm torch.nn.LayerNorm"
     done
-    for std in 0.1 0.2 0.4 1; do
+    for std in 0.1 0.2 0.4 0.8; do
         echo "standard-std$std $standard --embedding_std $std"
         echo "projected-std$std $projected --embedding_std $std"
         echo "define-std$std $unit --embedding_std $std"
-    done
-    for rate in 0.001 0.004; do
-        echo "standard-rate$rate $standard --training.learning_rate $rate"
-        echo "projected-rate$rate $projected --training.learning_rate $rate"
-        echo "define-rate$rate $unit --training.learning_rate $rate"
     done
 }
 

@@ -211,7 +211,7 @@ class HierarchicalGroupTransform(nn.Module):
           )
           (endings): ModuleList(
             (0-2): 3 x Sequential(
-              (0): ReLU()
+              (0): GELU(approximate='none')
               (1): Dropout(p=0.0, inplace=False)
             )
           )
@@ -227,7 +227,7 @@ class HierarchicalGroupTransform(nn.Module):
         skip: Skip = "mix",
         shuffle: bool = False,
         shared: bool = False,
-        activation: Callable[[], nn.Module] = nn.ReLU,
+        activation: Callable[[], nn.Module] = nn.GELU,
         activate_last: bool = True,
         norm: Callable[[int], nn.Module] | None = None,
         dropout: float = 0.0,

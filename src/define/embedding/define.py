@@ -84,7 +84,7 @@ class DeFINE(Embedding):
         shared: bool = False,
         reduce: bool = True,
         reduce_map: bool = True,
-        activation: Callable[[], nn.Module] = nn.ReLU,
+        activation: Callable[[], nn.Module] = nn.GELU,
         norm: Callable[[int], nn.Module] | None = None,
         dropout: float = 0.0,
         sparse: bool = False,
