@@ -7,7 +7,7 @@ export data=$1 out=$2 OMP_NUM_THREADS=1
 mkdir -p "$out"
 for seed in 1 2; do
     echo "standard-$seed --seed $seed --embedding torch.nn.Embedding"
-    echo "projected-$seed --seed $seed --embedding ProjectedEmbedding --embedding.map 96"
+    echo "projected-$seed --seed $seed --embedding ProjectedEmbedding --embedding.map 96 --embedding_std 0.2"
     echo "DeFINE-$seed --seed $seed"
 done | xargs -P "${3:-2}" -L 1 bash -c '
     [ -f "$out/$0/summary.json" ] ||

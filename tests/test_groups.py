@@ -341,4 +341,5 @@ def test_an_activation_may_have_parameters(dtype, device):
     )
     assert {p.dtype for p in transform.parameters()} == {dtype}
     with torch.device("meta"):
-        assert HierarchicalGroupTransform(8, (16,), (1,), activation=nn.PReLU).moments
+        planned = HierarchicalGroupTransform(8, (16,), (1,), activation=nn.PReLU)
+    assert all(p.is_meta for p in planned.parameters())

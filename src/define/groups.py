@@ -136,10 +136,13 @@ class GroupLinear(nn.Module):
             variance: (in_features,) variance of each input feature, taken as independent.
             std: Standard deviation of each output feature.
         """
-        total = variance.view(self.groups, -1).sum(-1)  # of each group's inputs
+        variance = variance.view(self.groups, 1, -1).to(self.weight)
         if self.shared:
-            total = total.mean(0, keepdim=True)
-        self.weight.normal_().mul_((std / total.sqrt()).view(-1, 1, 1).to(self.weight))
+            variance = variance.mean(0, keepdim=True)
+        # Each output's weights are scaled by what was drawn for it: where a group has few inputs,
+        # deviations of draws from their expectation would multiply from layer to layer.
+        drawn = self.weight.normal_().square().mul(variance).sum(-1, keepdim=True).sqrt()
+        self.weight.mul_(std / drawn)
         if self.bias is not None:
             chunks = mean.view(self.groups, -1, 1).to(self.weight)
             self.bias.copy_(-(self.weight @ chunks).flatten())

@@ -137,6 +137,8 @@ class DeFINE(Embedding):
     def reset_parameters(self) -> None:
         """Draws all parameters; the output has mean 0 and deviation `self.std` at every depth.
 
+        One case is excepted: without Reduce, residual layers add up to more.
+
         The paper does not say how. Here each layer's weights are scaled by the variance that its
         inputs have, and its bias cancels the mean that the activation before gives it.
         """

@@ -24,7 +24,7 @@ def _lstm(
         num_embeddings, embedding_dim, map=96, expand_dim=384, depth=3, max_groups=8
     ),
     embedding_dim: int = 200,
-    embedding_std: float = 0.2,
+    embedding_std: float = 0.4,
     hidden_size: int = 200,
     num_layers: int = 2,
     dropout: float = 0.2,
