@@ -5,7 +5,6 @@ Every variant of the paper's ablation is one class with other schedules: a linea
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from copy import deepcopy
 from math import lcm
 from typing import Literal, cast, get_args
 
@@ -20,6 +19,8 @@ __all__ = [
     "group_schedule",
     "width_schedule",
 ]
+
+SAMPLES = 1024  # random inputs over which layers are standardized: deviations are good to 3 %
 
 Skip = Literal["none", "residual", "concatenation", "mix"]
 
@@ -123,29 +124,30 @@ class GroupLinear(nn.Module):
         )
         self.reset_parameters()
 
+    @torch.no_grad()
     def reset_parameters(self) -> None:
         """Draws weights that keep the variance of independent, centred inputs; zero bias."""
-        self.standardize_parameters(torch.zeros(self.in_features), torch.ones(self.in_features))
+        self.weight.normal_(std=(self.in_features / self.groups) ** -0.5)
+        if self.bias is not None:
+            self.bias.zero_()
 
     @torch.no_grad()
-    def standardize_parameters(self, mean: Tensor, variance: Tensor, std: float = 1.0) -> None:
-        """Draws weights so that outputs have mean 0 and deviation `std` for inputs as described.
+    def standardize_parameters(self, inputs: Float[Tensor, "samples in"], std: float) -> None:
+        """Draws parameters with which each output has mean 0 and deviation `std` over `inputs`.
 
-        Args:
-            mean: (in_features,) mean of each input feature; the bias cancels what it contributes.
-            variance: (in_features,) variance of each input feature, taken as independent.
-            std: Standard deviation of each output feature.
+        Without bias the mean stays; shared weights give the deviation on average over groups.
         """
-        variance = variance.view(self.groups, 1, -1).to(self.weight)
+        self.reset_parameters()
+        outputs = self(inputs).float()
+        deviation, mean = torch.std_mean(outputs, 0)
         if self.shared:
-            variance = variance.mean(0, keepdim=True)
-        # Each output's weights are scaled by what was drawn for it: where a group has few inputs,
-        # deviations of draws from their expectation would multiply from layer to layer.
-        drawn = self.weight.normal_().square().mul(variance).sum(-1, keepdim=True).sqrt()
-        self.weight.mul_(std / drawn)
+            deviation = deviation.view(self.groups, -1).square().mean(0).sqrt()
+        scale = std / deviation.clamp_min(1e-6)  # a dead input stays dead
+        self.weight.mul_(scale.view(len(self.weight), -1, 1))
         if self.bias is not None:
-            chunks = mean.view(self.groups, -1, 1).to(self.weight)
-            self.bias.copy_(-(self.weight @ chunks).flatten())
+            self.bias.sub_(
+                (mean.view(self.groups, -1) * scale.view(len(self.weight), -1)).flatten()
+            )
 
     def forward(self, x: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
         if x.shape[-1] != self.in_features:
@@ -272,43 +274,42 @@ class HierarchicalGroupTransform(nn.Module):
             ends = activate_last or layer + 1 < len(widths)
             self.endings.append(nn.Sequential(*parts) if ends else nn.Identity())
         self.endings.to(device=device, dtype=dtype)
-        with torch.device("cpu"):  # its numbers are needed, whatever the device of the module
-            self._probe = (deepcopy(activation()).to("cpu", torch.float64),)  # not registered
         self.reset_parameters()
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Draws weights that keep mean 0 and deviation `std` before each activation."""
-        for linear, (mean, variance) in zip(self.linears, self._planned_inputs(), strict=True):
-            cast(GroupLinear, linear).standardize_parameters(mean, variance, self.std)
+        """Draws parameters for centred Gaussian inputs of deviation `std`."""
+        like = next(self.parameters())
+        x = torch.randn(SAMPLES, self.in_features, device=like.device, dtype=like.dtype)
+        self.standardize_parameters(x * self.std)
+
+    @torch.no_grad()
+    def standardize_parameters(
+        self, x: Float[Tensor, "samples in"]
+    ) -> Float[Tensor, "samples out"]:
+        """Draws parameters layer by layer, so that none gives more or less than deviation `std`.
+
+        Before each activation, every feature has mean 0 and deviation `std` over the samples `x`,
+        whatever activation, normalization, groups and depth (as in LSUV, Mishkin & Matas 2016, but
+        on random inputs, so no data are needed).
+
+        Returns:
+            The output for `x`.
+        """
         for norm in self.endings.modules():
             if isinstance(norm, nn.LayerNorm | nn.RMSNorm) and norm.elementwise_affine:
                 norm.reset_parameters()
                 norm.weight.fill_(self.std)  # without it, the layers would outweigh the input
-
-    def output_moments(self) -> tuple[Tensor, Tensor]:
-        """Mean and variance (out_features,) of the output features at initialization."""
-        *_, (mean, variance) = self._planned_outputs()
-        return mean, variance
-
-    def _planned_outputs(self) -> Iterator[tuple[Tensor, Tensor]]:
-        mean, variance = 0.0, 0.0
-        activated = gaussian_moments(self._probe[0], self.std)
-        for width, ending in zip(self.widths, self.endings, strict=True):
-            linear_end = isinstance(ending, nn.Identity)
-            own_mean, own_variance = (0.0, self.std**2) if linear_end else activated
-            if self.skip != "residual":
-                mean, variance = 0.0, 0.0
-            mean, variance = mean + own_mean, variance + own_variance  # branches add up
-            yield torch.full((width,), mean), torch.full((width,), variance)
-
-    def _planned_inputs(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """The moments of what each layer reads, joined as its input is."""
-        zeros = torch.zeros(self.in_features)
-        given = zeros + self.std**2
-        outputs = [(zeros, given), *self._planned_outputs()]
-        for layer, (mean, variance) in enumerate(outputs[:-1]):
-            yield self._join(layer, mean, zeros), self._join(layer, variance, given)
+        training = self.training
+        self.eval()  # no dropout
+        y = x
+        for layer, (linear, ending) in enumerate(zip(self.linears, self.endings, strict=True)):
+            reads = self._join(layer, y, x)
+            cast(GroupLinear, linear).standardize_parameters(reads, self.std)
+            branch = ending(linear(reads))
+            y = y + branch if layer and self.skip == "residual" else branch
+        self.train(training)
+        return y
 
     def _join(self, layer: int, y: Tensor, x: Tensor) -> Tensor:
         """What `layer` reads of the previous output `y` and the input `x`."""
@@ -338,14 +339,3 @@ class HierarchicalGroupTransform(nn.Module):
 
     def extra_repr(self) -> str:
         return f"skip={self.skip}" + (", shuffle=True" if self.shuffle else "")
-
-
-def gaussian_moments(activation: Callable[[Tensor], Tensor], std: float) -> tuple[float, float]:
-    """Mean and variance of an elementwise activation of a centred Gaussian of deviation `std`."""
-    z = torch.linspace(-8, 8, 4097, dtype=torch.float64, device="cpu")
-    density = torch.exp(-z.square() / 2)
-    density /= density.sum()
-    with torch.no_grad(), torch.device("cpu"):
-        y = activation(z * std)
-    mean = (density * y).sum()
-    return mean.item(), (density * (y - mean).square()).sum().item()

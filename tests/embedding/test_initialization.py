@@ -1,7 +1,6 @@
 """At initialization the output has the scale of a standard embedding, at every depth and width.
 
-The bands are those observed over 2,262 random units (m 64 to 1024, N 1 to 15, n 64 and 128, k 256
-to 1024, 1 to 64 groups, all skips and activations, with and without normalization), with a margin.
+Layers are standardized over random inputs, so what is left are deviations of a sample of 1,024.
 """
 
 import pytest
@@ -18,7 +17,7 @@ def unit(width, depth, *, max_groups=16, map=64, k=256, **options):
     return DeFINE(V, width, map=map, expand_dim=k, depth=depth, max_groups=max_groups, **options)
 
 
-def assert_scale_is_kept(embedding, overall=(0.85, 1.3), features=(0.45, 1.8), mean=0.45):
+def assert_scale_is_kept(embedding, overall=(0.93, 1.07), features=(0.7, 1.4), mean=0.15):
     table = embedding.weight.detach() / embedding.std
     deviations, means = table.std(0), table.mean(0)
     assert overall[0] < table.std() < overall[1]
@@ -67,12 +66,11 @@ def test_for_every_variant_that_reads_the_map_vector(options, depth, std):
 @pytest.mark.parametrize("activation", [nn.ReLU, nn.GELU])
 @pytest.mark.parametrize("norm", [None, nn.LayerNorm])
 def test_without_the_map_vector_too(depth, max_groups, skip, activation, norm):
-    """Nothing calls a layer back to the plan here, so deviations from it add up with depth.
-
-    Most with a single input to each group, where the outputs of a group are copies.
+    """Nothing calls a layer back to the plan here; and a single input to each group, as at 64
+    groups, makes tails so heavy that a sample tells less of them.
     """
     embedding = unit(64, depth, skip=skip, activation=activation, norm=norm, max_groups=max_groups)
-    assert_scale_is_kept(embedding, (0.85, 1.7), (0.45, 3.0), mean=1.0)
+    assert_scale_is_kept(embedding, (0.9, 1.5), (0.5, 3.0), mean=0.3)
 
 
 @pytest.mark.parametrize("std", [1.0, 0.1])

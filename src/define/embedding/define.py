@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from define.embedding.base import Embedding, map_module, reset_map
 from define.groups import (
+    SAMPLES,
     GroupLinear,
     HierarchicalGroupTransform,
     Skip,
@@ -132,33 +133,31 @@ class DeFINE(Embedding):
         )
         if not isinstance(map, nn.Module):
             reset_map(self.map, self.std)
-        self._reset_reduce()
+        self._reset_unit()
 
     def reset_parameters(self) -> None:
         """Draws all parameters; the output has mean 0 and deviation `self.std` at every depth.
 
-        One case is excepted: without Reduce, residual layers add up to more.
-
-        The paper does not say how. Here each layer's weights are scaled by the variance that its
-        inputs have, and its bias cancels the mean that the activation before gives it.
+        The paper does not say how. Here each layer is drawn so that its outputs for random Map
+        vectors have that mean and deviation. One case is excepted: without Reduce, residual
+        layers add up to more.
         """
         reset_map(self.map, self.std)
-        self.expand.std = self.std
-        self.expand.reset_parameters()
-        self._reset_reduce()
+        self._reset_unit()
 
-    def _reset_reduce(self) -> None:
-        if self.reduce is None:
-            return
-        mean, variance = self.expand.output_moments()
-        if self.reduce_map:
-            mean = torch.cat([mean, torch.zeros(self.map_dim)])
-            variance = torch.cat([variance, torch.full((self.map_dim,), self.std**2)])
-        self.reduce.standardize_parameters(mean, variance, self.std)
+    @torch.no_grad()
+    def _reset_unit(self) -> None:
+        self.expand.std = self.std
+        like = next(self.expand.parameters())
+        e_i = torch.randn(SAMPLES, self.map_dim, device=like.device, dtype=like.dtype) * self.std
+        e_o = self.expand.standardize_parameters(e_i)
+        if self.reduce is not None:
+            self.reduce.standardize_parameters(self._reduce_reads(e_o, e_i), self.std)
+
+    def _reduce_reads(self, e_o: Tensor, e_i: Tensor) -> Tensor:
+        return torch.cat([e_o, e_i], -1) if self.reduce_map else e_o
 
     def rows(self, ids: Int[Tensor, " rows"]) -> Float[Tensor, "rows features"]:
         e_i = self.map(ids)
         e_o = self.expand(e_i)
-        if self.reduce is None:
-            return e_o
-        return self.reduce(torch.cat([e_o, e_i], -1) if self.reduce_map else e_o)
+        return e_o if self.reduce is None else self.reduce(self._reduce_reads(e_o, e_i))
