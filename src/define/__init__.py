@@ -4,15 +4,19 @@ Mehta, Koncel-Kedziorski, Rastegari, Hajishirzi, "DeFINE: DEep Factorized INput 
 for Neural Sequence Modeling", ICLR 2020.
 """
 
-from define.embedding import AdaptiveEmbedding, DeFINE, Embedding, ProjectedEmbedding
-from define.groups import (
-    GroupLinear,
-    HierarchicalGroupTransform,
-    group_schedule,
-    width_schedule,
-)
-from define.models import LSTM, LanguageModel, TransformerXL
-from define.softmax import AdaptiveSoftmax, OutputLayer, Softmax, TiedSoftmax
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from define.embedding import AdaptiveEmbedding, DeFINE, Embedding, ProjectedEmbedding
+    from define.groups import (
+        GroupLinear,
+        HierarchicalGroupTransform,
+        group_schedule,
+        width_schedule,
+    )
+    from define.models import LSTM, LanguageModel, TransformerXL
+    from define.softmax import AdaptiveSoftmax, OutputLayer, Softmax, TiedSoftmax
 
 __all__ = [
     "LSTM",
@@ -31,3 +35,18 @@ __all__ = [
     "group_schedule",
     "width_schedule",
 ]
+
+
+def __getattr__(name: str) -> object:
+    # Parts are imported when first asked for: the command line's help then needs no torch.
+    if name in __all__:
+        for part in ("groups", "embedding", "softmax", "models"):
+            module = import_module(f"define.{part}")
+            if name in module.__all__:
+                globals()[name] = found = getattr(module, name)
+                return found
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

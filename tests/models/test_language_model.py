@@ -198,3 +198,9 @@ def test_counts_add_up_and_only_define_has_a_unit(make):
         assert counts.input_output == V * 8 + 10 * 8 + V  # Map, own projection, biases
     else:
         assert counts.unit == 0
+
+
+def test_a_head_tied_to_another_embedding_is_refused():
+    embedding, other = nn.Embedding(9, 4), nn.Embedding(9, 4)
+    with pytest.raises(ValueError, match="tied to a module \\(Embedding\\) that is not part"):
+        LanguageModel(embedding, LSTM(4, 4, 1), TiedSoftmax(other))

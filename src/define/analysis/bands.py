@@ -37,7 +37,7 @@ class FrequencyBand:
 
     @property
     def perplexity(self) -> float:
-        """exp of the mean negative log-likelihood; NaN without tokens."""
+        """Exp of the mean negative log-likelihood; NaN without tokens."""
         return exp(self.nll / self.tokens) if self.tokens else nan
 
 

@@ -42,7 +42,7 @@ class Correlation:
 
     @property
     def effective_rank(self) -> float:
-        """exp of the entropy of the singular values divided by their sum; 1 … m, 0 without any.
+        """Exp of the entropy of the singular values divided by their sum; 1 … m, 0 without any.
 
         Reference:
             The effective rank: a measure of effective dimensionality (Roy & Vetterli 2007), here of

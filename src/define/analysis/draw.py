@@ -7,21 +7,14 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from define.analysis.style import line, plain
 from define.analysis.summary import RunSummary
-from define.analysis.table import shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = ["comparison_figure", "draw_comparison"]
-
-# Okabe and Ito's colours for all kinds of colour vision, without those too faint for a line. In
-# grey, markers and line styles tell the runs apart; as many markers as there are, 8 against 7
-# colours, so that no pair of the two comes twice within 56 runs.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-_LINES = ("-", "--", "-.", ":")
 
 # Parts of a model: field, label, colour, hatch.
 _PARTS = (
@@ -64,7 +57,7 @@ def comparison_figure(summaries: Sequence[RunSummary]) -> Figure:
     history, size = bottom.subplots(1, 2)
     handles = _draw_history(history, summaries)
     _draw_perplexity(size, summaries)
-    names = [_plain(run.name) for run in summaries]
+    names = [plain(run.name, _NAME) for run in summaries]
     bottom.legend(handles, names, loc="outside lower center", ncols=2, handlelength=4)
     return figure
 
@@ -82,7 +75,7 @@ def _draw_parameters(axes: Axes, summaries: Sequence[RunSummary]) -> None:
             f"{total:.2f}", (total, place), (5, 0), textcoords="offset points", va="center"
         )
     axes.set_xlim(0, 1.1 * max(left))  # room for the totals
-    axes.set_yticks(places, [_plain(run.name) for run in summaries])
+    axes.set_yticks(places, [plain(run.name, _NAME) for run in summaries])
     axes.invert_yaxis()  # the first run on top, as in the table
     axes.set_title("Parameters", loc="left")
     axes.set_xlabel("parameters (millions)")
@@ -96,7 +89,7 @@ def _draw_history(axes: Axes, summaries: Sequence[RunSummary]) -> list[Any]:
     for i, run in enumerate(summaries):
         points = [(tokens / 1e6, ppl) for tokens, ppl in run.history if isfinite(ppl)]
         x, y = zip(*points, strict=True) if points else ((), ())
-        lines += axes.plot(x, y, **_style(i), linestyle=_LINES[i % len(_LINES)])
+        lines += axes.plot(x, y, **line(i))
     _scale(axes, [ppl for run in summaries for _, ppl in run.history])
     axes.set(
         title="Validation perplexity during training",
@@ -114,7 +107,7 @@ def _draw_perplexity(axes: Axes, summaries: Sequence[RunSummary]) -> None:
     what = "Test" if tested else "Validation"
     for i, (run, value) in enumerate(zip(summaries, values, strict=True)):
         if isfinite(value):
-            axes.plot(run.total / 1e6, value, **_style(i), linestyle="none")
+            axes.plot(run.total / 1e6, value, **(line(i) | {"linestyle": "none"}))
     _scale(axes, values)
     axes.margins(0.1)
     axes.set(
@@ -122,16 +115,6 @@ def _draw_perplexity(axes: Axes, summaries: Sequence[RunSummary]) -> None:
         xlabel="parameters (millions)",
         ylabel=f"{what.lower()} perplexity",
     )
-
-
-def _style(i: int) -> dict[str, Any]:
-    return {
-        "color": _COLOURS[i % len(_COLOURS)],
-        "marker": _MARKERS[i % len(_MARKERS)],
-        "markersize": 8,
-        "markeredgecolor": "white",
-        "markeredgewidth": 0.6,
-    }
 
 
 def _scale(axes: Axes, perplexities: Sequence[float]) -> None:
@@ -147,9 +130,3 @@ def _scale(axes: Axes, perplexities: Sequence[float]) -> None:
         axes.yaxis.set_major_locator(LogLocator(subs=ticks))
         axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-
-
-def _plain(name: str) -> str:
-    """A name as Matplotlib should show it: no formulas, and no leading "_", which hides labels."""
-    text = shorten(name, _NAME).replace("$", r"\$")
-    return f"\N{HAIR SPACE}{text}" if text.startswith("_") else text

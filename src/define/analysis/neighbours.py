@@ -39,13 +39,13 @@ def nearest_neighbours(table: Table, ids: Tensor, count: int = 8) -> tuple[Tenso
     for chunk, rows in row_chunks(table):
         products = queries @ F.normalize(rows.float().cpu(), dim=-1).mT
         products = products.where(products.isfinite(), -torch.inf)
-        products[ids[:, None] == chunk] = -torch.inf
+        products[ids[:, None] == chunk] = torch.inf  # itself: first, and dropped at the end
         cosines = torch.cat([cosines, products], -1)
         found = torch.cat([found, chunk.expand(len(ids), -1)], -1)
         # Earlier rows stay in front: of equal ones the lower id is kept.
-        cosines, order = cosines.sort(-1, descending=True, stable=True)
-        cosines, found = cosines[:, :count], found.gather(-1, order[:, :count])
-    return cosines, found
+        cosines, order = cosines.sort(dim=-1, descending=True, stable=True)
+        cosines, found = cosines[:, : count + 1], found.gather(-1, order[:, : count + 1])
+    return cosines[:, 1:], found[:, 1:]
 
 
 def gather_rows(table: Table, ids: Tensor) -> Tensor:

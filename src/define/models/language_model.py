@@ -37,7 +37,8 @@ class LanguageModel(nn.Module):
         head: Output layer ``(hidden, targets) -> nll``.
 
     Raises:
-        ValueError: If the widths or vocabularies of the parts do not fit.
+        ValueError: If the widths or vocabularies of the parts do not fit, or the output layer is
+            tied to another embedding.
 
     Example:
         >>> from define import DeFINE, LSTM, TiedSoftmax
@@ -61,6 +62,12 @@ class LanguageModel(nn.Module):
             a, b = (getattr(parts[p], name) for p, name in (x.split(".") for x in (ours, theirs)))
             if a != b:
                 raise ValueError(f"{ours}={a} must equal {theirs}={b}.")
+        tied = getattr(head, "tied", None)
+        if tied is not None and all(tied.module is not module for module in embedding.modules()):
+            raise ValueError(
+                f"head is tied to a module ({type(tied.module).__name__}) that is not part of "
+                "embedding: its table would be neither trained nor saved."
+            )
         self.embedding = embedding
         self.backbone = backbone
         self.head = head

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from define.analysis import embedding_scalars
 from define.data import END_OF_LINE, PyDocs, Segments, Text, Vocabulary
 from define.models import LanguageModel
 from define.training import Run, Training, mean_nll
@@ -45,6 +46,10 @@ def train(experiment: Experiment, run: Run) -> dict[str, Any]:
     model, training = experiment.model, experiment.training
     corpus = experiment.data.open()
     train_ids, valid_ids, test_ids = (corpus.split(name) for name in ("train", "valid", "test"))
+    # Before training, since a text that is too short for its columns is an error.
+    Segments(train_ids, training.batch_size, training.length)
+    Segments(valid_ids, training.evaluation_batch_size, training.length, drop_last=False)
+    test = Segments(test_ids, training.evaluation_batch_size, training.length, drop_last=False)
     run.checkpoint.parent.mkdir(parents=True, exist_ok=True)
     if run.vocabulary.exists():
         theirs, ours = Vocabulary.read(run.vocabulary), corpus.vocabulary
@@ -72,11 +77,11 @@ def train(experiment: Experiment, run: Run) -> dict[str, Any]:
         partial(batches, valid_ids, training.evaluation_batch_size, drop_last=False),
         run,
         experiment.seed,
+        _correlation if training.log_correlation else None,
     )
     counts = model.parameter_counts()
-    test = Segments(test_ids, training.evaluation_batch_size, training.length, drop_last=False)
     summary = {
-        "name": run.path.name,
+        "name": run.path.resolve().name,
         "embedding": type(model.embedding).__name__,
         "unit": counts.unit,
         "context": counts.context,
@@ -90,6 +95,10 @@ def train(experiment: Experiment, run: Run) -> dict[str, Any]:
     }
     run.write_json(run.summary, summary)
     return summary
+
+
+def _correlation(model: LanguageModel) -> dict[str, float]:
+    return embedding_scalars(model.embedding)
 
 
 def evaluate(
@@ -108,7 +117,7 @@ def evaluate(
     settings = experiment.training
     segments = Segments(
         experiment.data.open().split(split),
-        batch_size or settings.evaluation_batch_size,
+        settings.evaluation_batch_size if batch_size is None else batch_size,
         settings.length,
         drop_last=False,
     )
@@ -147,5 +156,10 @@ def generate(
         top_k=top_k,
         generator=torch.Generator().manual_seed(seed),
     )
-    text = " ".join([*prompt.split(), *vocabulary.decode(new[0].tolist())])
-    return text.replace(f" {END_OF_LINE}", "\n").replace("\n ", "\n")
+    lines = [[]]
+    for word in (*prompt.split(), *vocabulary.decode(new[0].tolist())):
+        if word == END_OF_LINE:
+            lines.append([])
+        else:
+            lines[-1].append(word)
+    return "\n".join(" ".join(words) for words in lines)

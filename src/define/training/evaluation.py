@@ -27,10 +27,11 @@ def mean_nll(
     """
     device = next(model.parameters()).device
     training, state = model.training, None
+    hidden = True if title is None else None  # None: unless in a terminal
     total, count = torch.zeros((), dtype=torch.float64), 0
     model.eval()
     try:
-        for tokens, targets in tqdm(batches, title, disable=title is None, leave=False):
+        for tokens, targets in tqdm(batches, title, disable=hidden, leave=False):
             nll, state = model(tokens.to(device), targets.to(device), state)
             total += nll.sum().double().cpu()
             count += int((targets != IGNORED).sum())

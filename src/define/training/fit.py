@@ -5,10 +5,12 @@ import os
 import sys
 import time
 import warnings
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import LearningRateMonitor, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch import Tensor
@@ -30,6 +32,7 @@ def fit(
     valid_batches: Any,  # noqa: ANN401
     run: Run,
     seed: int,
+    measure: Callable[[LanguageModel], Mapping[str, float]] | None = None,
 ) -> dict[str, Any]:
     """Trains a model, or goes on from the run's checkpoint.
 
@@ -41,6 +44,7 @@ def fit(
         valid_batches: Makes the validation batches likewise.
         run: Where weights, checkpoints and logs go.
         seed: Of the random numbers in training.
+        measure: What else to log at each validation, by name.
 
     Returns:
         What training found out: tokens seen, tokens/s, and the history of validations.
@@ -48,8 +52,13 @@ def fit(
     Raises:
         NonFiniteLossError: If the loss becomes NaN or infinite; weights and checkpoint stay as
             they were before.
+        ValueError: If there is no such accelerator.
+        SystemExit: With several devices, in all processes but the first, once training is over.
     """
     torch.manual_seed(seed)
+    # Not trainer.estimated_stepping_batches: it sets up the loader too early, and then a run that
+    # resumes in its first epoch begins the text anew.
+    steps = training.epochs * len(train_batches(0, training.devices))
     progress = _Progress(run, training.checkpoint_minutes)
     csv = CSVLogger(run.path, name="logs")
     tensorboard = TensorBoardLogger(
@@ -61,28 +70,45 @@ def fit(
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         # On purpose: checkpoints are ours to write, see _Progress.
         warnings.filterwarnings("ignore", message="Checkpoint directory .* exists")
-        trainer = pl.Trainer(
-            max_epochs=training.epochs,
-            accelerator=training.accelerator,
-            devices=training.devices,
-            precision=training.precision,  # pyright: ignore[reportArgumentType]
-            gradient_clip_val=training.clip or None,
-            val_check_interval=1.0 / training.validations,
-            num_sanity_val_steps=0,
-            log_every_n_steps=50,
-            logger=[csv, tensorboard],
-            callbacks=[progress, LearningRateMonitor("step"), _display(run)],
-            enable_checkpointing=False,
-            enable_model_summary=False,
-            use_distributed_sampler=False,  # it would shuffle the text
-            reload_dataloaders_every_n_epochs=1,  # else the first epoch's length stays
-        )
+        # A text of less than 50 batches has validations in its logs, which is enough.
+        warnings.filterwarnings("ignore", message="The number of training batches")
+        # Lightning 2.6 on torch 2.13.
+        warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
+        try:
+            trainer = pl.Trainer(
+                max_epochs=training.epochs,
+                accelerator=training.accelerator,
+                devices=training.devices,
+                # Words of a band that no token of a device's batch falls in get no gradient there.
+                strategy="ddp_find_unused_parameters_true" if training.devices > 1 else "auto",
+                precision=training.precision,  # pyright: ignore[reportArgumentType]
+                gradient_clip_val=training.clip or None,
+                val_check_interval=1.0 / training.validations,
+                num_sanity_val_steps=0,
+                log_every_n_steps=50,
+                logger=[csv, tensorboard],
+                callbacks=[
+                    progress,
+                    LearningRateMonitor("step"),
+                    _display(run),
+                    *([_Measured(measure)] if measure else []),
+                ],
+                enable_checkpointing=False,
+                enable_progress_bar=sys.stdout.isatty(),
+                enable_model_summary=False,
+                use_distributed_sampler=False,  # it would shuffle the text
+                reload_dataloaders_every_n_epochs=1,  # else the first epoch's length stays
+            )
+        except MisconfigurationException as error:  # an accelerator that is not there, for example
+            raise ValueError(str(error)) from error
         trainer.fit(
-            LanguageModeling(model, training),
+            LanguageModeling(model, training, steps),
             datamodule=_Batches(train_batches, valid_batches),
             ckpt_path=run.checkpoint if run.checkpoint.is_file() else None,
             weights_only=False,
         )
+    if not trainer.is_global_zero:
+        raise SystemExit  # Lightning started this process only to train
     run.load_weights(model)
     return progress.state_dict()
 
@@ -98,8 +124,15 @@ class _Lines(pl.Callback):
     def __init__(self, name: str) -> None:
         self._name = name
 
-    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:  # noqa: ANN401
-        done, steps = args[-1] + 1, int(trainer.num_training_batches)
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,  # noqa: ANN401
+        batch: tuple[Tensor, Tensor],
+        batch_idx: int,
+    ) -> None:
+        done, steps = batch_idx + 1, int(trainer.num_training_batches)
         if done % max(1, steps // 5) == 0:
             loss = trainer.callback_metrics["train_loss"].item()
             self._log(trainer, f"{done / steps:4.0%}, loss {loss:.2f}")
@@ -113,20 +146,41 @@ class _Lines(pl.Callback):
         logger.info("%s: %s, %s", self._name, epoch, text)
 
 
+class _Measured(pl.Callback):
+    """Logs numbers of the model at each validation."""
+
+    def __init__(self, measure: Callable[[LanguageModel], Mapping[str, float]]) -> None:
+        self._measure = measure
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        model: Any = pl_module.model
+        pl_module.log_dict(dict(self._measure(model)), sync_dist=True)
+
+
 class _Batches(pl.LightningDataModule):
     """Makes the loaders once the trainer knows which rank this process is.
 
-    The training loader is made once: it counts its epochs.
+    The training loader is made once: it counts its epochs. Its position goes into checkpoints
+    from here: Lightning loads it too, but takes the number of batches before.
     """
 
     def __init__(self, train_batches: Any, valid_batches: Any) -> None:  # noqa: ANN401
         super().__init__()
         self._train, self._valid = train_batches, valid_batches
         self._made: Any = None
+        self._position: dict[str, Any] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._made.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._position = state_dict
 
     def train_dataloader(self) -> Any:  # noqa: ANN401
         if self._made is None:
             self._made = self._make(self._train)
+            if self._position is not None:
+                self._made.load_state_dict(self._position)
         return self._made
 
     def val_dataloader(self) -> Any:  # noqa: ANN401
@@ -163,7 +217,13 @@ class _Progress(pl.Callback):
         self.seconds = state_dict["seconds"]
         self.history = [(tokens, perplexity) for tokens, perplexity in state_dict["history"]]
 
-    def on_train_batch_start(self, *_: Any) -> None:  # noqa: ANN401
+    def on_train_batch_start(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        batch: tuple[Tensor, Tensor],
+        batch_idx: int,
+    ) -> None:
         self._started = time.perf_counter()
 
     def on_train_batch_end(
@@ -176,18 +236,26 @@ class _Progress(pl.Callback):
     ) -> None:
         self.seconds += time.perf_counter() - self._started
         self.tokens += batch[0].numel() * trainer.world_size
-        if time.monotonic() - self._saved > self._interval:
+        # Resuming is exact only from the end of a batch that no validation follows: Lightning 2.6
+        # skips that validation then, and mistakes an epoch's end if the next one is longer.
+        done = batch_idx + 1
+        if done % (trainer.val_check_batch or 1) == 0 or done == trainer.num_training_batches:
+            return
+        due = time.monotonic() - self._saved >= self._interval
+        due = due or (batch_idx == 0 and trainer.current_epoch > 0)
+        if trainer.strategy.reduce_boolean_decision(due, all=False):  # on all devices or none
             self._save(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         perplexity = trainer.callback_metrics["valid_perplexity"].item()
         best = min((p for _, p in self.history), default=float("inf"))
         self.history.append((self.tokens, perplexity))
-        if perplexity < best and trainer.is_global_zero:
+        # The first one is kept even where it is too large for a number.
+        if (perplexity < best or len(self.history) == 1) and trainer.is_global_zero:
             model = pl_module.model
             self._run.save_weights(model)  # pyright: ignore[reportArgumentType]
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._save(trainer)
 
     def _save(self, trainer: pl.Trainer) -> None:

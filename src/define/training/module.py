@@ -1,30 +1,55 @@
 """The training loop's steps: truncated backpropagation with a state that is carried over."""
 
 import math
+from functools import partial
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from define.models import LanguageModel
 from define.softmax.chunked import IGNORED
 from define.training.settings import Training
 
-__all__ = ["LanguageModeling", "NonFiniteLossError"]
+__all__ = ["LanguageModeling", "NonFiniteLossError", "rate_factor"]
 
 
 class NonFiniteLossError(ArithmeticError):
     """The loss is NaN or infinite: going on would only spoil what was learned."""
 
 
-class LanguageModeling(pl.LightningModule):
-    """Trains a language model; logs loss and perplexity of training and validation."""
+def rate_factor(step: int, *, steps: int, warmup: float, final: float) -> float:
+    """What the learning rate is multiplied by: linear warm-up, then half a cosine.
 
-    def __init__(self, model: LanguageModel, training: Training) -> None:
+    Args:
+        step: Steps done so far.
+        steps: Those of the whole training.
+        warmup: Share of them that warm up.
+        final: What the cosine ends at.
+    """
+    rising = round(warmup * steps)
+    if step < rising:
+        return (step + 1) / (rising + 1)
+    done = min(1.0, (step - rising) / max(1, steps - rising))
+    return final + (1 - final) * (1 + math.cos(math.pi * done)) / 2
+
+
+class LanguageModeling(pl.LightningModule):
+    """Trains a language model; logs loss and perplexity of training and validation.
+
+    Args:
+        model: The model.
+        training: How to train.
+        steps: Those of the whole training, for the schedule of the learning rate.
+    """
+
+    def __init__(self, model: LanguageModel, training: Training, steps: int) -> None:
         super().__init__()
         self.model = model
         self.training_settings = training
+        self.steps = steps
         self._state: Any = None
         self._validation_state: Any = None
         self._validation_total = torch.zeros((), dtype=torch.float64)
@@ -38,13 +63,7 @@ class LanguageModeling(pl.LightningModule):
         nll, state = self.model(*batch, self._state)
         self._state = _map_tensors(state, torch.Tensor.detach)
         loss = nll.mean()
-        if not torch.isfinite(loss):
-            rate = self.trainer.optimizers[0].param_groups[0]["lr"]
-            raise NonFiniteLossError(
-                f"The loss is {loss.item()} at epoch {self.current_epoch}, step "
-                f"{self.global_step} (learning rate {rate:.3g}). The weights of the best "
-                "validation and the last checkpoint are as they were."
-            )
+        self._check(loss, "loss")
         self.log("train_loss", loss, prog_bar=True)
         return loss
 
@@ -62,24 +81,21 @@ class LanguageModeling(pl.LightningModule):
         sums = torch.tensor([self._validation_total, self._validation_count], device=self.device)
         total, count = self.trainer.strategy.reduce(sums, reduce_op="sum")
         loss = total / count  # over the tokens of all devices
-        self.log("valid_loss", loss)
-        self.log("valid_perplexity", loss.exp(), prog_bar=True)
+        self._check(loss, "validation loss")
+        self.log("valid_loss", loss, sync_dist=True)  # the same on all; else Lightning warns
+        self.log("valid_perplexity", loss.exp(), prog_bar=True, sync_dist=True)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         settings = self.training_settings
         optimizer = settings.optimizer(self.model.parameters())
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate
-        steps = int(self.trainer.estimated_stepping_batches)
-        warmup = round(settings.warmup * steps)
-
-        def factor(step: int) -> float:
-            if step < warmup:
-                return (step + 1) / (warmup + 1)
-            done = (step - warmup) / max(1, steps - warmup)
-            cosine = (1 + math.cos(math.pi * min(1.0, done))) / 2
-            return settings.final + (1 - settings.final) * cosine
-
+        factor = partial(
+            rate_factor,
+            steps=self.steps,
+            warmup=settings.warmup,
+            final=settings.final,
+        )
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {
             "optimizer": optimizer,
@@ -90,16 +106,38 @@ class LanguageModeling(pl.LightningModule):
         for name, parameter in self.model.named_parameters():
             if not torch.isfinite(parameter).all():
                 raise NonFiniteLossError(
-                    f"Parameter {name} is not finite at step {self.global_step}: the checkpoint "
-                    "before it is kept."
+                    f"Parameter {name} is not finite {self._place()}: the checkpoint before it "
+                    "is kept."
                 )
         # With these, a run that was killed within an epoch goes on to the same numbers.
-        checkpoint["carried_state"] = self._state
-        checkpoint["random_state"] = torch.get_rng_state()
+        gpu = self.device.type == "cuda"
+        mine = {
+            "carried": _map_tensors(self._state, torch.Tensor.cpu),
+            "random": torch.get_rng_state(),
+            "random_gpu": torch.cuda.get_rng_state(self.device) if gpu else None,
+        }
+        processes = [mine] * self.trainer.world_size
+        if self.trainer.world_size > 1:  # each has columns, and so a state, of its own
+            torch.distributed.all_gather_object(processes, mine)
+        checkpoint["processes"] = processes
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self._state = _map_tensors(checkpoint["carried_state"], lambda t: t.to(self.device))
-        torch.set_rng_state(checkpoint["random_state"].cpu())
+        mine = checkpoint["processes"][self.trainer.global_rank]
+        self._state = _map_tensors(mine["carried"], lambda t: t.to(self.device))
+        torch.set_rng_state(mine["random"])
+        if mine["random_gpu"] is not None and self.device.type == "cuda":
+            torch.cuda.set_rng_state(mine["random_gpu"], self.device)
+
+    def _check(self, loss: Tensor, name: str) -> None:
+        if not torch.isfinite(loss):
+            rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+            raise NonFiniteLossError(
+                f"The {name} is {loss.item()} {self._place()} (learning rate {rate:.3g}). The "
+                "weights of the best validation and the last checkpoint are as they were."
+            )
+
+    def _place(self) -> str:
+        return f"in epoch {self.current_epoch + 1}, after {self.global_step} steps"
 
 
 def _map_tensors(state: Any, function: Any) -> Any:  # noqa: ANN401

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
@@ -71,10 +71,13 @@ class Run:
         """Reads the weights into a model of the same configuration.
 
         Raises:
-            ValueError: If names or shapes differ; the first few are named.
+            ValueError: If names or shapes differ (the first few are named), or the file is damaged.
         """
-        with safe_open(self.weights, framework="pt") as file:
-            saved = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        try:
+            with safe_open(self.weights, framework="pt") as file:
+                saved = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except SafetensorError as error:
+            raise ValueError(f"{self.weights} is damaged: {error}") from error
         state = model.state_dict()
         wrong = sorted(
             f"{name}: {tuple(a.shape) if (a := saved.get(name)) is not None else 'missing'} saved, "

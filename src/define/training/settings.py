@@ -29,7 +29,10 @@ class Training:
         precision: Lightning's name of the number format: "32-true", "bf16-mixed".
         accelerator: Lightning's name of the kind of device: "auto", "cpu", "gpu".
         devices: Number of devices; each takes its share of `batch_size`.
-        checkpoint_minutes: Time between checkpoints to resume from, besides each epoch's end.
+        checkpoint_minutes: Time between checkpoints to resume from; there is one at the start of
+            each further epoch and at the end too.
+        log_correlation: Whether each validation also logs the mean |correlation| between the
+            embedding's dimensions and its effective rank, over the most frequent words.
     """
 
     epochs: int = 5
@@ -47,6 +50,7 @@ class Training:
     accelerator: str = "auto"
     devices: int = 1
     checkpoint_minutes: float = 5.0
+    log_correlation: bool = False
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "length", "evaluation_batch_size", "validations"):

@@ -1,0 +1,72 @@
+import csv
+import random
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from define.__main__ import main
+from define.data import Vocabulary
+
+WORDS = "the a cat dog bird sees hears likes small large and of in house tree river".split()
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Two tiny runs of one text, trained for a few steps."""
+    folder, draw = tmp_path_factory.mktemp("runs"), random.Random(0)
+    (folder / "text").mkdir()
+    for split, lines in (("train", 100), ("valid", 20), ("test", 20)):
+        text = "".join(" ".join(draw.choices(WORDS, k=9)) + "\n" for _ in range(lines))
+        (folder / "text" / f"{split}.txt").write_text(text)
+    for name, embedding in (
+        ("standard", ["torch.nn.Embedding"]),
+        ("DeFINE", ["DeFINE", "--embedding.map", "8", "--embedding.expand_dim", "16"]),
+    ):
+        options = [
+            *("train", "text", "--run", str(folder / name), "--data.path", str(folder / "text")),
+            *("--data.min_count", "1", "--data.cache", str(folder / "cache")),
+            *("--embedding_dim", "12", "--hidden_size", "8", "--training.epochs", "1"),
+            *("--training.batch_size", "4", "--training.evaluation_batch_size", "4"),
+            *("--training.log_correlation", "true", "--training.accelerator", "cpu"),
+        ]
+        if name == "DeFINE":
+            embedding += ["--embedding.max_groups", "2"]
+        main([*options, "--embedding", *embedding])
+    return folder
+
+
+def test_correlation_is_logged_at_each_validation(runs):
+    for name in ("standard", "DeFINE"):
+        with (runs / name / "logs" / "version_0" / "metrics.csv").open() as file:
+            rows = [row for row in csv.DictReader(file) if row["valid_perplexity"]]
+        assert len(rows) == 1
+        assert 0 < float(rows[0]["embedding_correlation"]) < 1
+        assert 1 < float(rows[0]["embedding_effective_rank"]) <= 12
+
+
+def test_analyze_writes_a_report(runs, tmp_path, capsys):
+    size = len(Vocabulary.read(runs / "DeFINE" / "vocabulary.txt"))
+    save_file({"wte": torch.randn(size, 7)}, tmp_path / "other.safetensors")
+    table = str(tmp_path / "other.safetensors")
+    folders = [str(runs / name) for name in ("standard", "DeFINE")]
+    options = ["--words", "cat", "tree", "--compare-with", folders[0], table]
+    main(["analyze", *folders, "--output", str(tmp_path / "report"), *options])
+    assert capsys.readouterr().out.strip() == str(tmp_path / "report" / "report.html")
+    text = (tmp_path / "report" / "report.md").read_text("utf-8")
+    for expected in ("| tree ", "other.safetensors", "Expand 1", "# recipe: text", "linear CKA"):
+        assert expected in text
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--words", "zebra"], "'zebra' is not among the 17 words"),
+        (["--compare-with", "gone.npy"], "gone.npy is neither a run's folder nor a file"),
+        (["--split", "dev"], "no split 'dev'"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(runs, tmp_path, options, message):
+    with pytest.raises(SystemExit, match=message):
+        main(["analyze", str(runs / "DeFINE"), "--output", str(tmp_path), *options])
+    assert not list(tmp_path.iterdir())

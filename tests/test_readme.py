@@ -1,0 +1,57 @@
+"""The README does what it says.
+
+Its Python blocks run one after the other in one namespace. Its lines `$ define ...` run in their
+order too: DIR is a tiny text, and the runs are named runs/a, runs/b, ... in the order of training.
+"""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import cache_in, write_text
+
+from define.__main__ import main
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def blocks(language):
+    text = README.read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def test_python_blocks_run():
+    names = {}
+    found = blocks("python")
+    assert len(found) >= 2
+    for block in found:
+        exec(compile(block, str(README), "exec"), names)
+    assert torch.is_tensor(names["loss"]) and names["loss"].isfinite().all()
+
+
+def test_code_comes_first():
+    lines = README.read_text(encoding="utf-8").splitlines()
+    assert lines.index("```python") < 20
+
+
+@pytest.mark.parametrize("target", ["demo", "test"])
+def test_make_targets_are_there(target):
+    assert f"$ make {target}" in README.read_text(encoding="utf-8")
+    assert f"\n{target}:" in (README.parent / "Makefile").read_text(encoding="utf-8")
+
+
+def test_commands_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_text(tmp_path / "DIR")
+    runs = iter("abcdefgh")
+    commands = re.findall(r"^\$ define (.*)$", "".join(blocks("console")), re.MULTILINE)
+    assert len(commands) >= 5
+    with cache_in(tmp_path / "cache"):
+        for command in commands:
+            words = shlex.split(command, comments=True)
+            if words[0] == "train" and "--run" not in words:
+                words += ["--run", f"runs/{next(runs)}"]
+            main(words)
+            assert capsys.readouterr().out, command

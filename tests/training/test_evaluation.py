@@ -1,0 +1,74 @@
+import math
+
+import pytest
+import torch
+from tiny import cache_in, experiment, write_text
+
+from define.data import Segments
+from define.recipes import evaluate, train
+from define.training import Run, mean_nll
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    root = tmp_path_factory.mktemp("trained")
+    # Dropout, and a last batch that is shorter and partly padding.
+    setting = experiment(write_text(root / "text"), dropout=0.3, length=7, learning_rate=0.02)
+    run = Run(root / "run")
+    with cache_in(root / "cache"):
+        return setting, run, train(setting, run)
+
+
+def whole_nll(model, ids):
+    """Sum over all tokens but the first, each with all those before it as context."""
+    model.eval()
+    with torch.no_grad():
+        hidden, _ = model.hidden(ids[None, :-1].long())
+        log_prob = model.head.log_prob(hidden)[0]
+    return -log_prob.gather(1, ids[1:, None].long()).double().sum().item()
+
+
+def test_one_column_has_the_whole_text_as_context(trained):
+    setting, run, _ = trained
+    for split in ("valid", "test"):
+        ids = setting.data.open().split(split)
+        expected = math.exp(whole_nll(setting.model, ids) / (len(ids) - 1))
+        assert evaluate(setting, run, split, batch_size=1) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("columns", [3, 4, 7])
+def test_each_token_but_the_first_counts_once(trained, columns):
+    setting, run, _ = trained
+    ids = setting.data.open().split("valid")
+    places = -(-(len(ids) - 1) // columns)  # the last column is the shorter one
+    starts = range(0, len(ids) - 1, places)
+    total = sum(whole_nll(setting.model, ids[start : start + places + 1]) for start in starts)
+    expected = math.exp(total / (len(ids) - 1))
+    assert evaluate(setting, run, "valid", columns) == pytest.approx(expected, rel=1e-6)
+
+
+def test_validation_in_training_is_the_mean_of_the_same_weights(trained):
+    setting, run, summary = trained
+    ids = setting.data.open().split("valid")
+    segments = Segments(ids, 4, 7, drop_last=False)
+    expected = math.exp(mean_nll(setting.model, segments))
+    [[tokens, perplexity]] = summary["history"]
+    assert perplexity == pytest.approx(expected, rel=1e-6)
+    assert evaluate(setting, run, "valid") == pytest.approx(expected, rel=1e-12)
+    assert evaluate(setting, run) == pytest.approx(summary["test_perplexity"], rel=1e-12)
+    assert tokens == summary["tokens"]
+
+
+@pytest.mark.parametrize("mode", [True, False])
+def test_the_mode_of_the_model_stays(trained, mode):
+    setting, _, _ = trained
+    setting.model.train(mode)
+    segments = Segments(setting.data.open().split("test"), 4, 7, drop_last=False)
+    assert mean_nll(setting.model, segments) == mean_nll(setting.model, segments)
+    assert all(module.training == mode for module in setting.model.modules())
+
+
+def test_no_columns(trained):
+    setting, run, _ = trained
+    with pytest.raises(ValueError, match="batch_size=0"):
+        evaluate(setting, run, batch_size=0)

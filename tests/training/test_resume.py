@@ -1,0 +1,156 @@
+"""A killed run resumes to the same numbers."""
+
+import functools
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from tiny import Killed, arguments, experiment, write_text
+
+from define.__main__ import main
+from define.analysis import RunSummary
+from define.recipes import train
+from define.training import Run
+from define.training.module import LanguageModeling
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_text(tmp_path / "text", train=40)
+
+
+def dropped(folder, **training):
+    """Everything that draws random numbers is on; epochs of different numbers of batches."""
+    return experiment(
+        folder, dropout=0.3, epochs=3, length=10, random_lengths=True, seed=3, **training
+    )
+
+
+def kill_at(monkeypatch, hook, call):
+    """Lets the given call of a hook fail, that of no later start."""
+    original, calls = getattr(LanguageModeling, hook), []
+
+    @functools.wraps(original)  # Lightning reads its signature
+    def step(self, *args):
+        calls.append(None)
+        if len(calls) == call:
+            raise Killed
+        return original(self, *args)
+
+    monkeypatch.setattr(LanguageModeling, hook, step)
+    return calls
+
+
+def assert_equal_runs(one, two, summaries):
+    assert one.weights.read_bytes() == two.weights.read_bytes()
+    for name in ("history", "tokens", "valid_perplexity", "test_perplexity"):
+        assert summaries[0][name] == summaries[1][name]
+    ours, theirs = (torch.load(run.checkpoint, weights_only=False) for run in (one, two))
+    assert ours["global_step"] == theirs["global_step"]
+    assert ours["lr_schedulers"] == theirs["lr_schedulers"]
+    for name, value in ours["state_dict"].items():
+        assert torch.equal(value, theirs["state_dict"][name])
+    moments = [c["optimizer_states"][0]["state"] for c in (ours, theirs)]
+    for index, state in moments[0].items():
+        assert all(torch.equal(value, moments[1][index][key]) for key, value in state.items())
+
+
+@pytest.fixture(params=[1, 2], ids=["validation at the end", "and in the middle"])
+def whole(request, folder, tmp_path, monkeypatch):
+    """An uninterrupted run, its settings, and the numbers of batches of its epochs."""
+    settings = {"validations": request.param}
+    run = Run(tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        steps = kill_at(patch, "training_step", -1)
+        lengths = [0]
+        start = LanguageModeling.on_train_epoch_start
+
+        def note(self):
+            lengths.append(len(steps))
+            start(self)
+
+        patch.setattr(LanguageModeling, "on_train_epoch_start", note)
+        summary = train(dropped(folder, **settings), run)
+    ends = [*lengths[2:], len(steps)]
+    assert len({b - a for a, b in zip([0, *ends], ends, strict=False)}) > 1
+    return run, summary, settings, ends
+
+
+def test_killed_in_training(whole, folder, tmp_path, monkeypatch):
+    run, summary, settings, ends = whole
+    one, two, three = ends
+    for step in (2, one // 2 + 1, one, one + 1, one + 2, two, two + 1, two + 4, three):
+        again = Run(tmp_path / f"killed-{step}")
+        with monkeypatch.context() as patch:
+            kill_at(patch, "training_step", step)
+            with pytest.raises(Killed):
+                train(dropped(folder, checkpoint_minutes=0, **settings), again)
+        resumed = train(dropped(folder, checkpoint_minutes=0, **settings), again)
+        assert_equal_runs(run, again, (summary, resumed))
+
+
+def test_killed_in_validation(whole, folder, tmp_path, monkeypatch):
+    run, summary, settings, _ = whole
+    for call in (1, 3 * 5):
+        again = Run(tmp_path / f"killed-{call}")
+        with monkeypatch.context() as patch:
+            kill_at(patch, "validation_step", call)
+            with pytest.raises(Killed):
+                train(dropped(folder, checkpoint_minutes=0, **settings), again)
+        resumed = train(dropped(folder, checkpoint_minutes=0, **settings), again)
+        assert_equal_runs(run, again, (summary, resumed))
+
+
+def test_killed_between_epochs_with_rare_checkpoints(whole, folder, tmp_path, monkeypatch):
+    run, summary, settings, _ = whole
+    again = Run(tmp_path / "killed")
+    for epoch in (2, 3):  # the first batch of the second epoch is followed by a checkpoint
+        with monkeypatch.context() as patch:
+            kill_at(patch, "on_train_epoch_start", epoch)
+            with pytest.raises(Killed):
+                train(dropped(folder, checkpoint_minutes=1e6, **settings), again)
+        assert again.checkpoint.exists() == (epoch == 3)
+    resumed = train(dropped(folder, checkpoint_minutes=1e6, **settings), again)
+    assert_equal_runs(run, again, (summary, resumed))
+
+
+def test_killed_after_training_is_not_trained_again(whole, folder, tmp_path, monkeypatch):
+    run, summary, settings, _ = whole
+    again = Run(tmp_path / "killed")
+
+    def killed(*_):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr("define.recipes.experiment.mean_nll", killed)
+        with pytest.raises(Killed):
+            train(dropped(folder, **settings), again)
+    assert not again.summary.exists()
+    steps = kill_at(monkeypatch, "training_step", -1)
+    resumed = train(dropped(folder, **settings), again)
+    assert not steps
+    assert_equal_runs(run, again, (summary, resumed))
+
+
+def test_a_process_that_is_killed_goes_on_by_the_same_command(tmp_path, capsys):
+    folder = write_text(tmp_path / "text", train=600)
+    more = ("--training.checkpoint_minutes", "0", "--dropout", "0.3")
+    run, whole = Run(tmp_path / "killed"), Run(tmp_path / "whole")
+    command = [sys.executable, "-m", "define", *arguments(folder, run.path, *more)]
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+        end = time.monotonic() + 300
+        while not run.checkpoint.exists() and process.poll() is None and time.monotonic() < end:
+            time.sleep(0.02)
+        os.kill(process.pid, signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL, (tmp_path / "log").read_text()
+    assert run.checkpoint.exists() and not run.summary.exists()
+    main(arguments(folder, run.path, *more))
+    main(arguments(folder, whole.path, "--dropout", "0.3"))
+    capsys.readouterr()
+    summaries = [vars(RunSummary.from_json(r.summary)) for r in (run, whole)]
+    assert_equal_runs(run, whole, summaries)

@@ -1,0 +1,24 @@
+import pytest
+
+from define.training import Training
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epochs": 0}, "epochs=0"),
+        ({"batch_size": -1}, "batch_size=-1"),
+        ({"length": 0}, "length=0"),
+        ({"evaluation_batch_size": 0}, "evaluation_batch_size=0"),
+        ({"validations": 0}, "validations=0"),
+        ({"learning_rate": 0.0}, "learning_rate=0.0"),
+        ({"warmup": 1.0}, "warmup=1.0"),
+        ({"final": 1.5}, "final=1.5"),
+        ({"clip": -0.1}, "clip=-0.1"),
+        ({"batch_size": 20, "devices": 3}, "devices=3 must divide batch_size=20"),
+        ({"devices": 0}, "devices=0"),
+    ],
+)
+def test_a_setting_out_of_its_range_is_named(change, message):
+    with pytest.raises(ValueError, match=message):
+        Training(**change)
