@@ -280,6 +280,8 @@ class HierarchicalGroupTransform(nn.Module):
     def reset_parameters(self) -> None:
         """Draws parameters for centred Gaussian inputs of deviation `std`."""
         like = next(self.parameters())
+        if like.is_meta:
+            return  # nothing to draw; torch would import its compiler for it
         x = torch.randn(SAMPLES, self.in_features, device=like.device, dtype=like.dtype)
         self.standardize_parameters(x * self.std)
 

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 
 from define import DeFINE
 from define.analysis import nearest_neighbours, word_map
-from define.analysis.neighbours import gather_rows
+from define.analysis.rows import gather_rows
 
 
 def test_agrees_with_all_pairs():
@@ -46,6 +46,8 @@ def test_what_is_wrong_is_named():
 def test_rows_are_gathered_in_the_order_asked_for():
     table, ids = torch.randn(9000, 3), torch.tensor([8999, 0, 5000, 0])
     assert torch.equal(gather_rows(table, ids), table[ids])
+    module = DeFINE(9000, 3, map=16, expand_dim=32, dropout=0.5)
+    torch.testing.assert_close(gather_rows(module, ids), module.weight[ids])
 
 
 def test_map_is_the_plane_of_largest_variance():

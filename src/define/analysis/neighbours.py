@@ -4,9 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from define.analysis.rows import Table, row_chunks, table_shape
+from define.analysis.rows import Table, gather_rows, row_chunks, table_shape
 
-__all__ = ["gather_rows", "nearest_neighbours"]
+__all__ = ["nearest_neighbours"]
 
 
 def nearest_neighbours(table: Table, ids: Tensor, count: int = 8) -> tuple[Tensor, Tensor]:
@@ -46,22 +46,3 @@ def nearest_neighbours(table: Table, ids: Tensor, count: int = 8) -> tuple[Tenso
         cosines, order = cosines.sort(dim=-1, descending=True, stable=True)
         cosines, found = cosines[:, : count + 1], found.gather(-1, order[:, : count + 1])
     return cosines[:, 1:], found[:, 1:]
-
-
-def gather_rows(table: Table, ids: Tensor) -> Tensor:
-    """The rows of some ids, (words, m) float32 on the CPU, found chunk by chunk.
-
-    Raises:
-        IndexError: If an id is outside of the table.
-    """
-    size, width = table_shape(table)
-    for id_ in ids.tolist():
-        if not 0 <= id_ < size:
-            raise IndexError(f"id {id_} is outside of a table of {size} rows.")
-    gathered = torch.empty(len(ids), width)
-    for chunk, rows in row_chunks(table):
-        first = int(chunk[0])
-        here = (ids >= first) & (ids < first + len(chunk))
-        if here.any():
-            gathered[here] = rows.cpu()[ids[here] - first].float()
-    return gathered

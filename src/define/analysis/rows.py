@@ -9,7 +9,14 @@ from torch import Tensor, nn
 
 from define.embedding import Embedding
 
-__all__ = ["Table", "checked_weights", "evaluating", "row_chunks", "table_shape"]
+__all__ = [
+    "Table",
+    "checked_weights",
+    "evaluating",
+    "gather_rows",
+    "row_chunks",
+    "table_shape",
+]
 
 Table = Tensor | nn.Module
 """A (V, m) matrix, a module with such a `weight` (`model.get_input_embeddings()` of Hugging Face),
@@ -50,6 +57,23 @@ def row_chunks(table: Table, size: int = _ROWS) -> Iterator[tuple[Tensor, Tensor
         matrix = _matrix(table).detach()
         for ids in torch.arange(count).split(size):
             yield ids, matrix[ids[0] : ids[-1] + 1]
+
+
+def gather_rows(table: Table, ids: Tensor) -> Tensor:
+    """The rows of some ids, (words, m) float32 on the CPU, without gradients.
+
+    Raises:
+        IndexError: If an id is outside of the table.
+    """
+    size, _ = table_shape(table)
+    for id_ in ids.tolist():
+        if not 0 <= id_ < size:
+            raise IndexError(f"id {id_} is outside of a table of {size} rows.")
+    if isinstance(table, Embedding):
+        with evaluating(table):
+            return table(ids.to(next(table.parameters()).device)).float().cpu()
+    matrix = _matrix(table).detach()
+    return matrix[ids.to(matrix.device)].float().cpu()
 
 
 @contextmanager

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from define.analysis.neighbours import gather_rows
-from define.analysis.rows import Table
+from define.analysis.rows import Table, gather_rows
 
 __all__ = ["WordMap", "word_map"]
 

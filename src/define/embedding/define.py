@@ -149,6 +149,8 @@ class DeFINE(Embedding):
     def _reset_unit(self) -> None:
         self.expand.std = self.std
         like = next(self.expand.parameters())
+        if like.is_meta:
+            return  # as in reset_parameters of Expand
         e_i = torch.randn(SAMPLES, self.map_dim, device=like.device, dtype=like.dtype) * self.std
         e_o = self.expand.standardize_parameters(e_i)
         if self.reduce is not None:
