@@ -327,7 +327,7 @@ import contextlib, io, sys
 from define.__main__ import main
 with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
     main(sys.argv[1:])
-heavy = ("torch", "lightning", "matplotlib", "tensorboard")
+heavy = ("torch", "torch._dynamo", "lightning", "matplotlib", "tensorboard")
 print(*(name for name in heavy if name in sys.modules))
 """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import isfinite, log, nan
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from define.analysis.bands import FrequencyBand
 from define.analysis.correlation import Correlation
@@ -28,7 +28,7 @@ def spectrum_figure(correlations: Mapping[str, Correlation]) -> Figure:
     for i, (name, found) in enumerate(correlations.items()):
         values = found.singular_values[found.singular_values > 0]
         if len(values):
-            style = line(i) | {"markevery": max(1, len(values) // 12)}
+            style: dict[str, Any] = line(i) | {"markevery": max(1, len(values) // 12)}
             label = f"{plain(name)} (effective rank {found.effective_rank:.0f})"
             axes.plot(range(1, len(values) + 1), values / values[0], label=label, **style)
     axes.set(
@@ -141,7 +141,7 @@ def _label(axes: Axes, renderer: RendererBase, found: WordMap, words: Sequence[s
             ((0, -3), "center", "top"),
         ):
             text = axes.annotate(
-                plain(words[id_], 18),
+                plain(words[int(id_)], 18),
                 place,
                 offset,
                 textcoords="offset points",

@@ -107,7 +107,8 @@ def _draw_perplexity(axes: Axes, summaries: Sequence[RunSummary]) -> None:
     what = "Test" if tested else "Validation"
     for i, (run, value) in enumerate(zip(summaries, values, strict=True)):
         if isfinite(value):
-            axes.plot(run.total / 1e6, value, **(line(i) | {"linestyle": "none"}))
+            style: dict[str, Any] = line(i) | {"linestyle": "none"}
+            axes.plot(run.total / 1e6, value, **style)
     _scale(axes, values)
     axes.margins(0.1)
     axes.set(

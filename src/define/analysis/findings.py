@@ -82,7 +82,7 @@ def analyze(
     frequent = counts.argsort(descending=True, stable=True)[:_MAPPED]
     cosines, near = nearest_neighbours(embedding, torch.tensor(chosen), _NEIGHBOURS)
     neighbours = {
-        words[id_]: [(words[other], cosine) for other, cosine in zip(*pair, strict=True)]
+        words[id_]: [(words[int(other)], cosine) for other, cosine in zip(*pair, strict=True)]
         for id_, *pair in zip(chosen, near.tolist(), cosines.tolist(), strict=True)
     }
     return Findings(
@@ -106,12 +106,16 @@ def some_words(words: Sequence[str], counts: Tensor, number: int = 8) -> list[in
     Their ranks rise geometrically, from the 100th of such words on where there are enough.
     """
     order = counts.argsort(descending=True, stable=True).tolist()
-    spelled = [i for i in order if len(words[i]) > 3 and words[i].isalpha() and counts[i] > 2]
+    spelled = [i for i in order if _spelled(words[int(i)]) and counts[i] > 2]
     first, last = min(100, len(spelled) // 10), len(spelled) - 1
     if last < number:
         return spelled
     steps = [(last / max(first, 1)) ** (step / number) for step in range(number)]
     return list(dict.fromkeys(spelled[round(max(first, 1) * step)] for step in steps))
+
+
+def _spelled(word: str) -> bool:
+    return len(word) > 3 and word.isalpha()
 
 
 def findings_json(findings: Sequence[Findings], words: Sequence[str]) -> str:
