@@ -10,7 +10,8 @@ def embedding_scalars(table: Table, rows: int = 4096) -> dict[str, float]:
     """Mean |correlation| between dimensions, and effective rank, over the first rows of a table.
 
     The first rows are the most frequent words wherever the vocabulary is sorted by frequency, as
-    those of this package are. At 4096 rows of 400 features it takes some 0.1 s on one core.
+    those of this package are. At 4096 rows of 400 features it takes 0.1 s of one core for a plain
+    table, 0.3 s for DeFINE with k = 1024, whose rows are computed.
 
     Args:
         table: A (V, m) matrix or an embedding module.
