@@ -16,7 +16,7 @@ demo/standard: EMBEDDING := torch.nn.Embedding
 demo/projected: EMBEDDING := ProjectedEmbedding --embedding.map 64
 demo/DeFINE: EMBEDDING := DeFINE
 $(RUNS):
-	@$(BIN)/define train pydocs --embedding $(EMBEDDING) --run $@ 2>&1 | grep -v '^|\|^$$'
+	@$(BIN)/define train pydocs --embedding $(EMBEDDING) --run $@ 2>&1 | grep --line-buffered -v '^|\|^$$'
 
 test: lint
 	$(BIN)/pytest -n 2 -q
