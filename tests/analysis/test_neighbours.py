@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from define import DeFINE
-from define.analysis import nearest_neighbours, word_map
+from define.analysis import nearest_neighbours, some_words, word_map
 from define.analysis.rows import gather_rows
 
 
@@ -66,3 +66,7 @@ def test_map_is_the_plane_of_largest_variance():
 def test_too_few_words_for_a_map():
     with pytest.raises(ValueError, match=r"not \(2, 5\)"):
         word_map(torch.randn(9, 5), torch.arange(2))
+
+
+def test_a_text_without_long_words_has_words_to_look_at_all_the_same():
+    assert some_words(["a", "b", "c"], torch.tensor([1, 5, 3])) == [1, 2, 0]

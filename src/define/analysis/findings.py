@@ -80,7 +80,9 @@ def analyze(
     layers = layer_correlations(embedding)
     weighted_layers = layer_correlations(embedding, counts)
     frequent = counts.argsort(descending=True, stable=True)[:_MAPPED]
-    cosines, near = nearest_neighbours(embedding, torch.tensor(chosen), _NEIGHBOURS)
+    cosines, near = nearest_neighbours(
+        embedding, torch.tensor(chosen, dtype=torch.int64), _NEIGHBOURS
+    )
     neighbours = {
         words[id_]: [(words[int(other)], cosine) for other, cosine in zip(*pair, strict=True)]
         for id_, *pair in zip(chosen, near.tolist(), cosines.tolist(), strict=True)
@@ -109,7 +111,7 @@ def some_words(words: Sequence[str], counts: Tensor, number: int = 8) -> list[in
     spelled = [i for i in order if _spelled(words[int(i)]) and counts[i] > 2]
     first, last = min(100, len(spelled) // 10), len(spelled) - 1
     if last < number:
-        return spelled
+        return spelled or order[:number]  # a text without such words
     steps = [(last / max(first, 1)) ** (step / number) for step in range(number)]
     return list(dict.fromkeys(spelled[round(max(first, 1) * step)] for step in steps))
 
