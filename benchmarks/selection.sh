@@ -12,10 +12,10 @@ candidates() {
     local projected="--embedding ProjectedEmbedding --embedding.map 64"
     local unit="--embedding DeFINE --embedding.map 64 --embedding.expand_dim 256 --embedding.max_groups 8"
     for activation in ReLU GELU Tanh Identity; do
-        echo "define-$activation $unit --embedding.activation torch.nn.$activation"
+        echo "define-$activation $unit --embedding_std 0.2 --embedding.activation torch.nn.$activation"
     done
     for activation in ReLU GELU; do
-        echo "define-$activation-LayerNorm $unit --embedding.activation torch.nn.$activation --embedding.norm torch.nn.LayerNorm"
+        echo "define-$activation-LayerNorm $unit --embedding_std 0.2 --embedding.activation torch.nn.$activation --embedding.norm torch.nn.LayerNorm"
     done
     for std in 0.1 0.2 0.4 0.8; do
         echo "standard-std$std $standard --embedding_std $std"
