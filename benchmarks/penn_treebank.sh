@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The penn-treebank recipe with standard, projected and DeFINE embeddings, two seeds each.
+# The penn-treebank-small recipe with standard, projected and DeFINE embeddings, two seeds each.
 #   benchmarks/penn_treebank.sh DATA OUT [PROCESSES]
 # Run it again to go on where it was stopped.
 set -eu
@@ -7,10 +7,10 @@ export data=$1 out=$2 OMP_NUM_THREADS=1
 mkdir -p "$out"
 for seed in 1 2; do
     echo "standard-$seed --seed $seed --embedding torch.nn.Embedding"
-    echo "projected-$seed --seed $seed --embedding ProjectedEmbedding --embedding.map 96 --embedding_std 0.2"
+    echo "projected-$seed --seed $seed --embedding ProjectedEmbedding --embedding.map 96"
     echo "DeFINE-$seed --seed $seed"
 done | xargs -P "${3:-2}" -L 1 bash -c '
     [ -f "$out/$0/summary.json" ] ||
-        define train penn-treebank --data.path "$data" --run "$out/$0" "$@" >>"$out/$0.log" 2>&1 ||
+        define train penn-treebank-small --data.path "$data" --run "$out/$0" "$@" >>"$out/$0.log" 2>&1 ||
         echo "$0 failed: $out/$0.log"'
 define compare "$out"/{standard,projected,DeFINE}-{1,2} --average_seeds --figure "$out/comparison.png"

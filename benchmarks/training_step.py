@@ -1,4 +1,4 @@
-"""Time of a whole training step of the penn-treebank recipe, by embedding.
+"""Time of a whole training step of the penn-treebank-small recipe, by embedding.
 
     python benchmarks/training_step.py --data penn-treebank-folder
 
@@ -16,7 +16,7 @@ from torch import nn
 
 from define import ProjectedEmbedding
 from define.data import Segments, Text
-from define.recipes import penn_treebank
+from define.recipes import penn_treebank_small
 from define.recipes.language import MakeEmbedding
 
 EMBEDDINGS: dict[str, MakeEmbedding | None] = {
@@ -36,7 +36,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     experiments = {
-        name: penn_treebank(Text(arguments.data), **({"embedding": make} if make else {}))
+        name: penn_treebank_small(Text(arguments.data), **({"embedding": make} if make else {}))
         for name, make in EMBEDDINGS.items()
     }
     settings = next(iter(experiments.values())).training

@@ -17,7 +17,7 @@ from define.__main__ import RECIPES, main
 from define.data import Segments
 from define.recipes import evaluate
 from define.training import Run, mean_nll
-from define.training.module import LanguageModeling
+from define.training.language_modeling import LanguageModeling
 
 
 @pytest.fixture(autouse=True)
@@ -86,6 +86,17 @@ def test_evaluate_prints_the_perplexity_of_a_split(trained, capsys):
     expected = evaluate(setting, run, batch_size=1)
     assert f"{expected:.2f}" != f"{summary['test_perplexity']:.2f}"
     assert f"test perplexity {expected:.2f}" in capsys.readouterr().out
+
+
+def test_evaluate_with_a_cache(trained, capsys):
+    _, run = trained
+    main(["evaluate", str(run.path)])
+    plain = capsys.readouterr().out.strip()
+    main(["evaluate", str(run.path), "--cache.size", "30", "--cache.weight", "0"])
+    assert capsys.readouterr().out == f"{plain} with cache size 30, theta 0.66, weight 0.0\n"
+    main(["evaluate", str(run.path), "--tune_cache"])
+    assert "with cache size 2000, theta " in capsys.readouterr().out
+    assert "size=-1" in failure(capsys, "evaluate", run.path, "--cache.size", -1)
 
 
 def test_evaluate_finds_a_text_that_was_moved(tmp_path, folder, capsys):
@@ -289,9 +300,9 @@ def test_a_loss_that_explodes_is_one_line(folder, tmp_path, capsys):
         capsys,
         *arguments(folder, tmp_path / "run", "--training.length", "50"),
         *("--training.optimizer", "torch.optim.SGD", "--training.learning_rate", "1e38"),
-        *("--training.clip", "0", "--training.warmup", "0"),
+        *("--training.clip", "0", "--training.schedule", "Constant"),
     )
-    assert "loss is" in message and "in epoch 1, after" in message and "e+37" in message
+    assert "loss is" in message and "in epoch 1, after" in message and "e+38" in message
     assert not (tmp_path / "run" / "summary.json").exists()
 
 
@@ -307,7 +318,8 @@ def test_unknown_commands_and_recipes(capsys):
 def test_help_names_the_commands(command, capsys):
     main(command)
     out = capsys.readouterr().out
-    for name in ("train", "evaluate", "generate", "compare", "parameters", "embeddings"):
+    names = ("train", "evaluate", "generate", "translate", "compare", "parameters", "embeddings")
+    for name in names:
         assert f"\n  {name} " in out
     assert all(len(line) <= 100 for line in out.splitlines())
 
@@ -327,7 +339,7 @@ import contextlib, io, sys
 from define.__main__ import main
 with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
     main(sys.argv[1:])
-heavy = ("torch", "torch._dynamo", "lightning", "matplotlib", "tensorboard")
+heavy = ("torch", "torch._dynamo", "lightning", "matplotlib", "tensorboard", "transformers")
 print(*(name for name in heavy if name in sys.modules))
 """
 
@@ -354,7 +366,7 @@ def test_quick_commands_import_little(command, heavy, trained):
 TWO_PROCESSES = """
 import json, os, sys
 from define.__main__ import main
-from define.training.module import LanguageModeling
+from define.training.language_modeling import LanguageModeling
 end, step = LanguageModeling.on_validation_epoch_end, LanguageModeling.training_step
 first = []
 def noting(self):

@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
+from define import AdaptiveEmbedding, DeFINE, ProjectedEmbedding, TiedSoftmax
 from define.dropout import (
     LockedDropout,
     WeightDropLSTM,
     activation_regularization,
+    drop_words,
     temporal_activation_regularization,
     word_dropout,
 )
@@ -64,6 +66,73 @@ def test_word_dropout_drops_whole_rows():
     )
     assert word_dropout(rows, 0.1, training=False) is rows
     assert word_dropout(rows, 0.0) is rows
+
+
+EMBEDDINGS = {
+    "standard": lambda: nn.Embedding(9, 6),
+    "projected": lambda: ProjectedEmbedding(9, 6, map=4),
+    "adaptive": lambda: AdaptiveEmbedding(9, 6, cutoffs=[3], div_value=2),
+    "DeFINE": lambda: DeFINE(9, 6, map=4, expand_dim=8, depth=2, max_groups=2),
+    "DeFINE on adaptive": lambda: DeFINE(
+        9,
+        6,
+        map=AdaptiveEmbedding(9, 4, cutoffs=[3], div_value=2),
+        expand_dim=8,
+        depth=2,
+        max_groups=2,
+    ),
+}
+
+
+@pytest.mark.parametrize("make", EMBEDDINGS.values(), ids=EMBEDDINGS)
+def test_words_are_dropped_from_the_table_at_all_their_places(make):
+    torch.manual_seed(0)
+    embedding = make().double()
+    map = getattr(embedding, "map", embedding)
+    keys, exact = list(embedding.state_dict()), embedding.weight.detach().clone()
+    drop_words(embedding, 0.4)
+    ids = torch.arange(9).repeat(2, 3, 1).flatten(1)  # (2, 27)
+    rows = []
+    map.register_forward_hook(lambda module, args, y: rows.append(y.flatten(0, -2)))
+    embedding.train()
+    y = embedding(ids).view(6, 9, 6)
+    torch.testing.assert_close(y, y[:1].expand_as(y))  # the same at every place
+    [row] = rows
+    plain = map.weight.detach()
+    kept = (row.view(-1, 9, row.shape[-1]) != 0).any(-1)
+    assert 0 < kept.sum() < kept.numel()
+    expected = torch.where(kept[0, :, None], plain / 0.6, 0.0)
+    torch.testing.assert_close(row.view(-1, 9, plain.shape[1])[0].detach(), expected)
+    assert not torch.equal(embedding(ids).view(6, 9, 6), y)  # drawn anew
+    # Nothing else knows of it.
+    assert list(embedding.state_dict()) == keys
+    assert torch.equal(embedding.weight, exact)
+    assert torch.equal(embedding.eval()(ids).view(6, 9, 6)[0], exact)
+    if hasattr(embedding, "to_embedding"):
+        assert torch.equal(embedding.train().to_embedding()(ids[0, :9]), exact)
+
+
+def test_a_tied_output_reads_the_whole_table():
+    embedding = nn.Embedding(9, 6)
+    head = TiedSoftmax(embedding)
+    hidden, targets = torch.randn(4, 6), torch.arange(4)
+    expected = head(hidden, targets)
+    drop_words(embedding, 0.9)
+    assert torch.equal(head.train()(hidden, targets), expected)
+
+
+@pytest.mark.parametrize("clone", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+def test_a_copy_drops_words_too_and_the_handle_ends_it(clone):
+    embedding = EMBEDDINGS["DeFINE"]()
+    handle = drop_words(embedding, 0.5)
+    other, ids = clone(embedding), torch.arange(9)
+    torch.manual_seed(0)
+    y = embedding(ids)
+    torch.manual_seed(0)
+    assert torch.equal(other(ids), y)
+    assert not torch.equal(y, embedding.weight)
+    handle.remove()
+    assert torch.equal(embedding(ids), embedding.weight)
 
 
 def lstm_written_out(lstm, hidden_weight, x, state):
@@ -179,5 +248,7 @@ def test_bad_probabilities(p):
         LockedDropout(p)
     with pytest.raises(ValueError, match=f"^p={p}"):
         word_dropout(torch.ones(2, 3), p)
+    with pytest.raises(ValueError, match=f"^p={p}"):
+        drop_words(nn.Embedding(2, 3), p)
     with pytest.raises(ValueError, match=f"^weight_dropout={p}"):
         WeightDropLSTM(3, 4, weight_dropout=p)

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from define.compression import fit_embedding
     from define.embedding import AdaptiveEmbedding, DeFINE, Embedding, ProjectedEmbedding
     from define.groups import (
         GroupLinear,
@@ -16,12 +17,20 @@ if TYPE_CHECKING:
         width_schedule,
     )
     from define.models import LSTM, LanguageModel, TransformerXL
-    from define.softmax import AdaptiveSoftmax, OutputLayer, Softmax, TiedSoftmax
+    from define.softmax import (
+        AdaptiveSoftmax,
+        AdaptiveSoftmaxCost,
+        OutputLayer,
+        Softmax,
+        TiedSoftmax,
+        choose_cutoffs,
+    )
 
 __all__ = [
     "LSTM",
     "AdaptiveEmbedding",
     "AdaptiveSoftmax",
+    "AdaptiveSoftmaxCost",
     "DeFINE",
     "Embedding",
     "GroupLinear",
@@ -32,6 +41,8 @@ __all__ = [
     "Softmax",
     "TiedSoftmax",
     "TransformerXL",
+    "choose_cutoffs",
+    "fit_embedding",
     "group_schedule",
     "width_schedule",
 ]
@@ -40,7 +51,7 @@ __all__ = [
 def __getattr__(name: str) -> object:
     # Parts are imported when first asked for: the command line's help then needs no torch.
     if name in __all__:
-        for part in ("groups", "embedding", "softmax", "models"):
+        for part in ("groups", "embedding", "softmax", "models", "compression"):
             module = import_module(f"define.{part}")
             if name in module.__all__:
                 globals()[name] = found = getattr(module, name)

@@ -5,18 +5,35 @@ import logging
 import shlex
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from typing import TypeGuard
+
     from jsonargparse import ArgumentParser, Namespace
 
-    from define.analysis import RunSummary
-    from define.recipes import Experiment
+    from define.analysis import RunSummary, Subject
+    from define.recipes import Experiment, TranslationExperiment
     from define.training import Run
 
-RECIPES = ("pydocs", "penn-treebank", "wikitext-2", "text")
+TRANSLATION = ("multi30k", "wmt14")
+RECIPES = (
+    "pydocs",
+    "penn-treebank",
+    "penn-treebank-fast",
+    "penn-treebank-finetune",
+    "penn-treebank-small",
+    "wikitext-2",
+    "wikitext-2-transformer-xl",
+    "wikitext-103",
+    "wikitext-103-lstm",
+    "wikipedia-25m",
+    "text",
+    *TRANSLATION,
+)
 
 
 def main(args: list[str] | None = None) -> None:
@@ -43,7 +60,7 @@ def main(args: list[str] | None = None) -> None:
 
 
 def train(parser: "ArgumentParser", args: list[str]) -> None:
-    """Train a language model by a recipe, or go on with a run that was stopped."""
+    """Train a model by a recipe, or go on with a run that was stopped."""
     names = parser.add_subcommands(dest="recipe", metavar="RECIPE", title="recipes")
     for name in RECIPES:
         recipe = _recipe_parser(name)
@@ -60,7 +77,9 @@ def train(parser: "ArgumentParser", args: list[str]) -> None:
     settings = arguments[name]
     folder, _ = settings.pop("run"), settings.pop("config")
     if folder is None:
-        kind = settings.embedding.class_path.rpartition(".")[2]
+        chosen = settings.embedding
+        kind = chosen.class_path.rpartition(".")[2] if chosen else "AdaptiveEmbedding"
+        kind = "DeFINE" if settings.get("unit") else kind
         folder = Path("runs") / f"{name}-{kind}-{settings.seed}"
 
     from define import recipes
@@ -72,12 +91,15 @@ def train(parser: "ArgumentParser", args: list[str]) -> None:
     experiment = _experiment(name, settings)  # before the folder is taken: it may be wrong
     run.path.mkdir(parents=True, exist_ok=True)
     run.config.write_text(config, "utf-8")
-    recipes.train(experiment, run)
+    if _translates(experiment):
+        recipes.train_translation(experiment, run)
+    else:
+        recipes.train(experiment, run)
     print(_table([_summary(run)]))
 
 
 def evaluate(parser: "ArgumentParser", args: list[str]) -> None:
-    """Measure the perplexity of a trained run on a split of its text."""
+    """Measure the perplexity, of translation also BLEU, of a trained run on a split of its text."""
     parser.add_argument("run", type=Path, help="folder of the run")
     parser.add_argument("--split", default="test", help="train, valid or test")
     parser.add_argument(
@@ -87,12 +109,68 @@ def evaluate(parser: "ArgumentParser", args: list[str]) -> None:
         help="columns of text, the recipe's if omitted; 1 gives each token its whole context",
     )
     parser.add_argument("--data.path", type=Path | None, default=None, help="where the text is now")
+    parser.add_argument(
+        "--cache.size",
+        type=int,
+        default=0,
+        help="mix in a continuous cache of so many positions, 2000 for example; none if 0",
+    )
+    parser.add_argument("--cache.theta", type=float, default=0.66, help="flatness of the cache")
+    parser.add_argument("--cache.weight", type=float, default=0.13, help="share of the cache")
+    parser.add_argument(
+        "--tune_cache", action="store_true", help="choose theta and weight on validation text first"
+    )
+    parser.add_argument(
+        "--beams",
+        type=int | None,
+        default=None,
+        help="of a translation model, the recipe's if omitted; 1 is greedy and quick",
+    )
+    arguments = parser.parse_args(args)
+    from define import recipes
+    from define.training import ContinuousCache
+
+    cache = ContinuousCache(**arguments.cache.as_dict()) if arguments.cache.size else None
+    experiment, run = _open_run(arguments.run, arguments.data.path)
+    if _translates(experiment):
+        if cache is not None or arguments.tune_cache:
+            raise ValueError(f"{run.path} is a run of translation: it takes no cache.")
+        split, options = arguments.split, (arguments.batch_size, arguments.beams)
+        ppl, score, signature = recipes.evaluate_translation(experiment, run, split, *options)
+        print(f"{run.path}: {split} perplexity {ppl:.2f}, BLEU {score:.2f} ({signature})")
+        return
+    said = ""
+    if arguments.tune_cache:
+        cache = cache or ContinuousCache()
+        cache = recipes.tune_cache(experiment, run, cache, arguments.batch_size)
+    if cache is not None:
+        said = f" with cache size {cache.size}, theta {cache.theta}, weight {cache.weight}"
+    perplexity = recipes.evaluate(experiment, run, arguments.split, arguments.batch_size, cache)
+    print(f"{run.path}: {arguments.split} perplexity {perplexity:.2f}{said}")
+
+
+def translate(parser: "ArgumentParser", args: list[str]) -> None:
+    """Translate standard input with a trained run, one line out for each line in."""
+    parser.add_argument("run", type=Path, help="folder of the run")
+    parser.add_argument("--beams", type=int, default=4, help="width of the search, 1 is greedy")
+    parser.add_argument("--batch_size", type=int, default=64, help="sentences at a time")
     arguments = parser.parse_args(args)
     from define import recipes
 
-    experiment, run = _open_run(arguments.run, arguments.data.path)
-    perplexity = recipes.evaluate(experiment, run, arguments.split, arguments.batch_size)
-    print(f"{run.path}: {arguments.split} perplexity {perplexity:.2f}")
+    experiment, run = _open_run(arguments.run)
+    if not _translates(experiment):
+        raise ValueError(f"{run.path} is a run of a language model: it does not translate.")
+    run.load_weights(experiment.model)
+    lines = []
+    for number, line in enumerate(sys.stdin.buffer, 1):
+        try:
+            lines.append(line.decode().strip())
+        except UnicodeDecodeError as error:
+            raise ValueError(f"Line {number} of the input is not UTF-8: {error}") from error
+    sizes = {"beams": arguments.beams, "batch_size": arguments.batch_size}
+    for line in recipes.translate(experiment, lines, **sizes):
+        sys.stdout.buffer.write(f"{line}\n".encode())
+    sys.stdout.buffer.flush()
 
 
 def generate(parser: "ArgumentParser", args: list[str]) -> None:
@@ -107,6 +185,8 @@ def generate(parser: "ArgumentParser", args: list[str]) -> None:
     from define import recipes
 
     experiment, run = _open_run(arguments.run)
+    if _translates(experiment):
+        raise ValueError(f"{run.path} translates: use define translate {run.path}.")
     print(
         recipes.generate(
             experiment,
@@ -144,7 +224,12 @@ def compare(parser: "ArgumentParser", args: list[str]) -> None:
 
 def analyze(parser: "ArgumentParser", args: list[str]) -> None:
     """Measure why embeddings work: correlations, frequencies and neighbours, in a report."""
-    parser.add_argument("runs", type=Path, nargs="+", help="folders of runs of one vocabulary")
+    parser.add_argument(
+        "runs",
+        type=Path,
+        nargs="+",
+        help="folders of runs, or of Hugging Face checkpoints, of one vocabulary",
+    )
     parser.add_argument(
         "--output", type=Path, default=Path("analysis"), help="folder of the report"
     )
@@ -155,49 +240,40 @@ def analyze(parser: "ArgumentParser", args: list[str]) -> None:
         type=Path,
         nargs="*",
         default=[],
-        help="other runs, or tables of the same vocabulary (.npy, .safetensors)",
+        help="other runs, checkpoints or tables (.npy, .safetensors) of the same vocabulary",
+    )
+    parser.add_argument(
+        "--table", default=None, help="the checkpoints' embedding, where its name is unusual"
     )
     parser.add_argument("--split", default="test", help="text for perplexity by frequency")
     parser.add_argument("--data.path", type=Path | None, default=None, help="where the text is now")
     arguments = parser.parse_args(args)
     from define import analysis
-    from define.data import Segments
-    from define.training import Run
 
-    summaries = [_summary(Run.open(path)) for path in arguments.runs]
-    others = [path for path in arguments.compare_with if path.is_dir()]
-    opened = {path: _load_run(path, arguments.data.path) for path in (*arguments.runs, *others)}
-    corpus = opened[arguments.runs[0]].data.open()
-    for path, experiment in opened.items():
-        if experiment.data.open().vocabulary != corpus.vocabulary:
+    folders = [path for path in arguments.compare_with if path.is_dir()]
+    subjects = {
+        path: analysis.read_checkpoint(path, arguments.table)
+        if analysis.is_checkpoint(path)
+        else _subject(path, arguments.data.path, arguments.split)
+        for path in dict.fromkeys([*arguments.runs, *folders])
+    }
+    first = subjects[arguments.runs[0]]
+    words = first.words
+    for path, subject in subjects.items():
+        if subject.words != words:
             raise ValueError(f"{path} has another vocabulary than {arguments.runs[0]}.")
-    words, counts, text = corpus.vocabulary.words, corpus.counts, corpus.split(arguments.split)
     tables = {
-        path.resolve().name: opened[path].model.embedding
-        if path in opened
+        path.resolve().name: subjects[path].table
+        if path in subjects
         else analysis.read_table(path, len(words))
         for path in arguments.compare_with
     }
-    for word in arguments.words:
-        if word not in corpus.vocabulary:
-            raise ValueError(f"{word!r} is not among the {len(words)} words of the vocabulary.")
-    chosen = corpus.vocabulary.encode(arguments.words) or analysis.some_words(words, counts)
-
+    chosen = analysis.find_words(words, arguments.words)
+    chosen = chosen or analysis.some_words(words, first.counts)
     findings = []
-    for path, summary in zip(arguments.runs, summaries, strict=True):
-        model, settings = opened[path].model, opened[path].training
-        findings.append(
-            analysis.analyze(
-                model,
-                words,
-                counts,
-                Segments(text, settings.evaluation_batch_size, settings.length, drop_last=False),
-                summary,
-                Run(path).config.read_text("utf-8"),
-                chosen,
-                {name: analysis.similarity(model.embedding, t) for name, t in tables.items()},
-            )
-        )
+    for subject in map(subjects.__getitem__, arguments.runs):
+        alike = {name: analysis.similarity(subject.table, table) for name, table in tables.items()}
+        findings.append(analysis.analyze(subject, chosen, alike))
     command = shlex.join(["define", "analyze", *args])
     print(analysis.write_report(findings, words, arguments.output, command, arguments.split))
 
@@ -220,14 +296,95 @@ def embeddings(parser: "ArgumentParser", args: list[str]) -> None:
     print(cost_table(embedding_costs(**parser.parse_args(args).as_dict())))
 
 
+def cutoffs(parser: "ArgumentParser", args: list[str]) -> None:
+    """Choose where to cut a vocabulary for an adaptive softmax that takes the least time."""
+    from dataclasses import fields
+
+    import torch
+
+    from define.analysis.table import text_table
+    from define.data import Text
+    from define.softmax import AdaptiveSoftmaxCost, choose_cutoffs
+
+    parser.add_class_arguments(Text, "data")
+    parser.add_class_arguments(AdaptiveSoftmaxCost)
+    parser.add_argument("--bands", type=int, default=5, help="the most bands")
+    settings = parser.parse_args(args)
+    corpus = parser.instantiate(settings).data.open()
+    cost = AdaptiveSoftmaxCost(**{f.name: settings[f.name] for f in fields(AdaptiveSoftmaxCost)})
+    full = float(cost.head(torch.tensor(len(corpus.vocabulary)), 0))
+    rows = []
+    for bands in range(2, settings.bands + 1):
+        found = choose_cutoffs(corpus.counts, cost, bands)
+        ratio = cost(corpus.counts, found) / full
+        rows.append([str(bands), ", ".join(map(str, found)), f"{ratio:.3f}"])
+    print(text_table(("at most", "cutoffs", "cost / full softmax"), rows))
+
+
+def compress(parser: "ArgumentParser", args: list[str]) -> None:
+    """Compress the token table of a Hugging Face checkpoint into a DeFINE."""
+    parser.add_argument("model", type=Path, help="folder of the checkpoint")
+    parser.add_argument("--output", type=Path, required=True, help="new folder for the result")
+    parser.add_argument(
+        "--share",
+        type=float | None,
+        default=None,
+        help="parameters of the DeFINE over those of the table; picks --map and --expand_dim",
+    )
+    parser.add_argument("--map", type=int | None, default=None, help="width n of the Map")
+    parser.add_argument("--expand_dim", type=int | None, default=None, help="width k of Expand")
+    parser.add_argument("--depth", type=int, default=1, help="layers of Expand")
+    parser.add_argument("--max_groups", type=int, default=1, help="groups of Expand's first layer")
+    parser.add_argument(
+        "--weights",
+        type=Path | None,
+        default=None,
+        help="text file with one number a line, what an error in each row of the table costs",
+    )
+    parser.add_argument("--rounds", type=int, default=40, help="most rounds of the fit")
+    parser.add_argument("--seed", type=int, default=0, help="of the fit")
+    arguments = parser.parse_args(args)
+    if (arguments.share is None) == (arguments.map is None):
+        raise ValueError("Give either --share or --map.")
+    if arguments.share is not None and arguments.expand_dim is not None:
+        raise ValueError("--share picks --expand_dim: give --map instead of --share.")
+    if arguments.output.exists():
+        raise ValueError(f"{arguments.output} exists already: name another --output.")
+    from define import DeFINE
+    from define.compression import widths_for_share
+    from define.huggingface.compress import compress, load_plain, read_weights
+
+    def make(num_embeddings: int, embedding_dim: int, padding_idx: int | None) -> DeFINE:
+        shape = {"depth": arguments.depth, "max_groups": arguments.max_groups}
+        map, expand_dim = arguments.map, arguments.expand_dim
+        if arguments.share is not None:
+            widths = widths_for_share(num_embeddings, embedding_dim, arguments.share, **shape)
+            map, expand_dim = widths.map, widths.expand_dim
+            print(f"map={map}, expand_dim={expand_dim}: {widths.parameters:,} parameters")
+        if expand_dim is not None:
+            shape["expand_dim"] = expand_dim
+        return DeFINE(num_embeddings, embedding_dim, padding_idx, map=map, **shape)
+
+    weights = None if arguments.weights is None else read_weights(arguments.weights)
+    model, tokenizer = load_plain(arguments.model)
+    model, result = compress(model, make, weights, rounds=arguments.rounds, seed=arguments.seed)
+    model.save_pretrained(arguments.output)
+    if tokenizer is not None:
+        tokenizer.save_pretrained(arguments.output)
+    print(result)
+
+
 COMMANDS: dict[str, Callable[["ArgumentParser", list[str]], None]] = {
     "train": train,
     "evaluate": evaluate,
     "generate": generate,
+    "translate": translate,
     "compare": compare,
     "analyze": analyze,
     "parameters": parameters,
     "embeddings": embeddings,
+    "cutoffs": cutoffs,
+    "compress": compress,
 }
 
 
@@ -274,29 +431,66 @@ def _open_run(folder: Path, data_path: Path | None = None) -> "tuple[Experiment,
     if name not in RECIPES:
         raise ValueError(f"{run.config} begins with {first!r} instead of the name of a recipe.")
     settings = _recipe_parser(name).parse_string(text)
-    settings["data.vocabulary"] = run.vocabulary
+    if name in TRANSLATION:
+        settings["data.tokenizer"] = run.path / "tokenizer.json"
+    else:
+        settings["data.vocabulary"] = run.vocabulary
     if data_path is not None:
         settings["data.path"] = data_path
     return _experiment(name, settings), run
 
 
-def _load_run(folder: Path, data_path: Path | None) -> "Experiment":
-    """The experiment of a trained run, with its weights in the model."""
+def _translates(experiment: object) -> "TypeGuard[TranslationExperiment]":
+    from define.recipes.translation_experiment import TranslationExperiment
+
+    return isinstance(experiment, TranslationExperiment)
+
+
+def _subject(folder: Path, data_path: Path | None, split: str) -> "Subject":
+    """A trained run, to analyze: its embedding, and its model with the text of a split."""
+    from define.analysis import Subject
+    from define.data import Segments
+
     experiment, run = _open_run(folder, data_path)
+    if _translates(experiment):
+        raise ValueError(f"{run.path} is a run of a translation model, which is not analyzed yet.")
+    summary = _summary(run)
     run.load_weights(experiment.model)
-    return experiment
+    model, settings, corpus = experiment.model, experiment.training, experiment.data.open()
+    batch_size, text = settings.evaluation_batch_size, corpus.split(split)
+    return Subject(
+        summary.name,
+        summary.embedding,
+        model.embedding,
+        corpus.vocabulary.words,
+        run.config.read_text("utf-8"),
+        corpus.counts,
+        summary,
+        model,
+        Segments(text, batch_size, settings.length, drop_last=False),
+    )
 
 
 def _summary(run: "Run") -> "RunSummary":
+    import yaml  # of jsonargparse
+
     from define.analysis import RunSummary
 
-    return RunSummary.from_json(run.summary)
+    settings = yaml.safe_load(run.config.read_text("utf-8"))
+    validations = settings.get("training", {}).get("validations")
+    return replace(RunSummary.from_json(run.summary), validations=validations)
 
 
 def _table(summaries: "list[RunSummary]", average_seeds: bool = False) -> str:
     from define.analysis import comparison_table
+    from define.analysis.table import text_table
 
-    return comparison_table(summaries, average_seeds)
+    text = comparison_table(summaries, average_seeds)
+    scored = [run for run in summaries if run.test_bleu is not None]
+    if scored:
+        scores = ([run.name, f"{run.valid_bleu:.2f}", f"{run.test_bleu:.2f}"] for run in scored)
+        text += "\n\n" + text_table(("run", "valid BLEU", "test BLEU"), scores)
+    return text
 
 
 if __name__ == "__main__":

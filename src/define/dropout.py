@@ -1,14 +1,19 @@
 """The regularizers of AWD-LSTM: dropout that respects time, words and recurrent weights."""
 
+from typing import cast
+
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.hooks import RemovableHandle
 
 __all__ = [
     "LockedDropout",
     "WeightDropLSTM",
+    "WordDropout",
     "activation_regularization",
+    "drop_words",
     "temporal_activation_regularization",
     "word_dropout",
 ]
@@ -83,6 +88,55 @@ def word_dropout(
     if not training or p == 0:
         return rows
     return rows * F.dropout(torch.ones_like(rows[:, :1]), p)
+
+
+class WordDropout:
+    r"""Forward hook of a table that drops whole words; see :func:`drop_words`.
+
+    Arguments:
+        p: Probability that a word is dropped, in [0, 1).
+    """
+
+    def __init__(self, p: float) -> None:
+        _check_probability(p=p)
+        self.p = p
+
+    def __call__(
+        self, table: nn.Module, ids: tuple[Int[Tensor, "*batch"]], rows: Float[Tensor, "*batch n"]
+    ) -> Float[Tensor, "*batch n"]:
+        if not table.training or self.p == 0:
+            return rows
+        # One number a word of the vocabulary: the same wherever the word stands in the batch.
+        words = rows.new_ones(cast(int, table.num_embeddings), 1)
+        return rows * F.embedding(ids[0], word_dropout(words, self.p))
+
+
+def drop_words(embedding: nn.Module, p: float) -> RemovableHandle:
+    """Lets an embedding drop whole words from its input while it is trained.
+
+    The dropout falls on the rows of the table: of the Map where the embedding has one, such as
+    :class:`~define.DeFINE`, else on its own. A word is dropped at all its places in a batch, and
+    what stays is scaled by 1 / (1 - p). An output layer tied to the table is left alone, and so
+    are `weight` and `to_embedding`.
+
+    It is a forward hook since that is the same for every embedding, `torch.nn.Embedding` included,
+    and changes neither the class of a module nor the keys of its `state_dict`.
+
+    References:
+        | Merity et al. 2018, Section 4.3 (embedding dropout), after Gal and Ghahramani 2016.
+
+    Arguments:
+        embedding: `torch.nn.Embedding` or any embedding of this package.
+        p: Probability that a word is dropped, in [0, 1).
+
+    Returns:
+        The hook's handle; its `remove` ends the dropout.
+
+    Example:
+        >>> embedding = nn.Embedding(10, 3)
+        >>> _ = drop_words(embedding, 0.1)
+    """
+    return getattr(embedding, "map", embedding).register_forward_hook(WordDropout(p))
 
 
 class WeightDropLSTM(nn.LSTM):

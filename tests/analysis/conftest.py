@@ -6,7 +6,7 @@ from tiny_runs import COUNTS, WIDTH, WORDS, V, batches, language_model
 from torch import nn
 
 from define import DeFINE, ProjectedEmbedding
-from define.analysis import RunSummary, analyze, similarity, some_words, write_report
+from define.analysis import RunSummary, Subject, analyze, similarity, some_words, write_report
 
 
 @pytest.fixture(scope="session")
@@ -37,12 +37,17 @@ def findings():
         )
         found.append(
             analyze(
-                language_model(embedding),
-                WORDS,
-                COUNTS,
-                batches(),
-                summary,
-                f"# recipe: text\nname: <b>{name}</b>\nlong: {'x' * 300}\n",
+                Subject(
+                    name,
+                    summary.embedding,
+                    embedding,
+                    WORDS,
+                    f"# recipe: text\nname: <b>{name}</b>\nlong: {'x' * 300}\n",
+                    COUNTS,
+                    summary,
+                    language_model(embedding),
+                    tuple(batches()),
+                ),
                 some_words(WORDS, COUNTS, 3),
                 {"other": similarity(embedding, torch.randn(V, 10))},
             )

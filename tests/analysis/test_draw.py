@@ -1,6 +1,7 @@
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -8,6 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 from define.analysis import RunSummary, comparison_figure, draw_comparison
+from define.analysis.style import lines
 
 
 def runs(count, name="penn-treebank-with-a-name-of-many-many-words-{}", first=400.0, tested=True):
@@ -115,3 +117,28 @@ def test_import_leaves_heavy_packages_alone():
         "assert not {'matplotlib', 'lightning'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def history_label(summaries):
+    figure = comparison_figure(summaries)
+    axes = figure.findobj(lambda artist: hasattr(artist, "get_xticklabels"))
+    history = next(a for a in axes if a.get_ylabel() == "validation perplexity")
+    return history.get_xlabel(), [line.get_xdata().tolist() for line in history.get_lines()]
+
+
+def test_epochs_where_all_runs_know_them_and_they_are_alike():
+    known = [replace(run, validations=2) for run in runs(3)]  # 5 validations of 1 M tokens
+    label, places = history_label(known)
+    assert label == "epochs of training" and places == [[0.5, 1, 1.5, 2, 2.5]] * 3
+    for summaries in ([*known, runs(1)[0]], [*known, replace(known[0], validations=1)]):
+        label, places = history_label(summaries)
+        assert label == "training tokens (millions)" and places == [[1, 2, 3, 4, 5]] * 4
+
+
+def test_runs_that_differ_in_the_seed_share_colour_and_line_but_no_marker():
+    styles = lines(["a", "b", "a", "c", "a"])
+    colours = [style["color"] for style in styles]
+    assert colours[0] == colours[2] == colours[4] and len(set(colours)) == 3
+    assert len({(s["color"], s["linestyle"], s["marker"]) for s in styles}) == 5
+    looks = {(s["linestyle"], s["marker"]) for s in lines(range(8))}  # in grey
+    assert len(looks) == 8

@@ -46,13 +46,13 @@ def test_files_beside_the_page(report, findings):
     names = {line.split("](")[1].rstrip(")") for line in markdown.splitlines() if "](" in line}
     assert names == {path.name for path in folder.glob("*.png")} and len(names) >= 9
     for run in findings:
-        assert f"### {run.summary.name}" in markdown
+        assert f"### {run.name}" in markdown
     assert "constant" in markdown and "| projected " in markdown
 
 
 def test_numbers_are_valid_json(report, findings):
     numbers = json.loads((report.parent / "numbers.json").read_text("utf-8"))
-    assert [run["name"] for run in numbers] == [run.summary.name for run in findings]
+    assert [run["name"] for run in numbers] == [run.name for run in findings]
     assert numbers[1]["unweighted"]["constant_dimensions"] == [3]
     for run, found in zip(numbers, findings, strict=True):
         assert run["unweighted"]["effective_rank"] == found.unweighted.effective_rank

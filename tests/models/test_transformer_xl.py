@@ -112,7 +112,7 @@ def test_segments_with_memory_equal_one_segment(lengths, pre_norm):
 
 @pytest.mark.parametrize("memory_length", [0, 1, 3])
 def test_same_length_does_not_depend_on_the_cut(memory_length):
-    model = build(memory_length=memory_length, same_length=True)
+    model = build(memory_length=memory_length, same_length=True).eval()
     x = segment(9)
     whole, _ = model(x)
     for lengths in ([4, 5], [1, 2, 6], [1] * 9):
@@ -124,11 +124,54 @@ def test_same_length_does_not_depend_on_the_cut(memory_length):
 
 
 def test_same_length_gives_every_query_the_same_number_of_keys():
-    model = build(depth=1, memory_length=4, same_length=True)
+    model = build(depth=1, memory_length=4, same_length=True).eval()
     mask = model._mask(6, 10, torch.empty(0))
     assert mask.exp().sum(dim=1).tolist() == [5] * 6
-    model.same_length = False
-    assert model._mask(6, 10, torch.empty(0)).exp().sum(dim=1).tolist() == [5, 6, 7, 8, 9, 10]
+    for changed in ({"same_length": False}, {"training": True}):
+        other = copy.copy(model)
+        vars(other).update(changed)
+        assert other._mask(6, 10, torch.empty(0)).exp().sum(dim=1).tolist() == [5, 6, 7, 8, 9, 10]
+
+
+@settings(deadline=None, max_examples=15)
+@given(lengths=st.lists(st.integers(1, 5), min_size=1, max_size=4), reach=st.integers(0, 12))
+def test_evaluation_with_another_memory(lengths, reach):
+    """It is that of a model made with that memory, and training keeps its own."""
+    options = {"memory_length": 3, "same_length": True, "clamp_length": 4}
+    model = build(**options, evaluation_memory_length=reach).eval()
+    reference = build(**(options | {"memory_length": reach})).eval()
+    state = reference_state = None
+    for x in segment(sum(lengths)).split(lengths, dim=1):
+        y, state = model(x, state)
+        expected, reference_state = reference(x, reference_state)
+        torch.testing.assert_close((y, state), (expected, reference_state), rtol=0, atol=0)
+    assert state.shape[2] == min(reach, sum(lengths))
+    assert model.train()(segment(7))[1].shape[2] == 3
+
+
+def test_a_longer_memory_is_read():
+    model = build(depth=1, memory_length=2, evaluation_memory_length=6).eval()
+    x = segment(8, batch=1)
+    _, state = model(x[:, :7])
+    moved = state.clone()
+    moved[:, :, 0] += 1
+    assert state.shape[2] == 6
+    assert not torch.allclose(model(x[:, 7:], state)[0], model(x[:, 7:], moved)[0])
+
+
+@pytest.mark.parametrize("pre_norm", [False, True])
+def test_input_scale(pre_norm):
+    model, scaled = build(pre_norm=pre_norm), build(pre_norm=pre_norm, input_scale=3.0)
+    x = segment(4)
+    torch.testing.assert_close(scaled(x), model(3.0 * x))
+
+
+def test_device_and_dtype():
+    model = TransformerXL(6, 2, num_heads=2, head_dim=3, pre_norm=True, dtype=torch.float64)
+    assert {p.dtype for p in model.parameters()} == {torch.float64}
+    model = TransformerXL(6, 2, num_heads=2, head_dim=3, pre_norm=True, device="meta")
+    assert all(p.is_meta for p in model.parameters())
+    assert model(torch.empty(2, 3, 6, device="meta"))[0].shape == (2, 3, 6)
 
 
 def test_memory_is_cut_detached_and_of_any_length():
@@ -192,7 +235,8 @@ def test_copies_and_round_trip():
     other.load_state_dict(model.state_dict())
     torch.testing.assert_close(other(x), (y, state), rtol=0, atol=0)
     assert (
-        model.extra_repr() == "6, depth=2, memory_length=100, same_length=False, clamp_length=None"
+        model.extra_repr() == "6, depth=2, memory_length=100, evaluation_memory_length=None, "
+        "same_length=False, clamp_length=None"
     )
     assert model.input_size == model.output_size == 6
 
@@ -262,6 +306,8 @@ def test_cuda_takes_a_fused_kernel_and_agrees(dtype):
         ({"num_heads": 0}, "num_heads=0"),
         ({"head_dim": -1}, "head_dim=-1"),
         ({"memory_length": -1}, "memory_length=-1"),
+        ({"evaluation_memory_length": -2}, "evaluation_memory_length=-2"),
+        ({"clamp_length": -1}, "clamp_length=-1"),
         ({"dropout": 1.0}, "dropout=1.0"),
         ({"attention_dropout": -0.1}, "attention_dropout=-0.1"),
     ],

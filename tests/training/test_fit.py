@@ -9,8 +9,9 @@ from tiny import Killed, experiment
 from define.analysis import RunSummary
 from define.data import Segments
 from define.recipes import train
-from define.training import Run, mean_nll
-from define.training.module import LanguageModeling, NonFiniteLossError, rate_factor
+from define.training import Constant, Cosine, Run, mean_nll
+from define.training.language_modeling import LanguageModeling
+from define.training.module import NonFiniteLossError
 
 
 @pytest.fixture
@@ -20,26 +21,13 @@ def run(tmp_path):
 
 def one_step(folder, **training):
     """A training of one batch: the whole text."""
-    return experiment(folder, length=10_000, warmup=0.0, final=1.0, **training)
+    return experiment(folder, length=10_000, schedule=Constant(), **training)
 
 
 def column(path, name):
     """The numbers of a column of a CSV file."""
     with path.open() as file:
         return [float(row[name]) for row in csv.DictReader(file) if row[name]]
-
-
-def test_rate_rises_linearly_and_falls_by_a_cosine():
-    factors = [rate_factor(step, steps=10, warmup=0.2, final=0.1) for step in range(11)]
-    assert factors[:3] == pytest.approx([1 / 3, 2 / 3, 1.0])
-    cosine = [math.cos(math.pi * step / 8) for step in range(9)]
-    assert factors[2:] == pytest.approx([0.1 + 0.9 * (1 + c) / 2 for c in cosine])
-    assert factors[-1] == pytest.approx(0.1)
-    assert rate_factor(12, steps=10, warmup=0.2, final=0.1) == pytest.approx(0.1)
-
-
-def test_rate_is_constant_without_warmup_and_cosine():
-    assert [rate_factor(s, steps=3, warmup=0.0, final=1.0) for s in range(4)] == [1.0] * 4
 
 
 def test_every_step_has_the_rate_of_the_schedule(folder, run, monkeypatch):
@@ -50,10 +38,38 @@ def test_every_step_has_the_rate_of_the_schedule(folder, run, monkeypatch):
         return step(self, batch)
 
     monkeypatch.setattr(LanguageModeling, "training_step", noting)
-    setting = experiment(folder, epochs=2, length=50, learning_rate=0.01, warmup=0.25, final=0.2)
-    train(setting, run)
-    factors = [rate_factor(s, steps=20, warmup=0.25, final=0.2) for s in range(20)]
+    schedule = Cosine(warmup=0.25, final=0.2)
+    train(experiment(folder, epochs=2, length=50, learning_rate=0.01, schedule=schedule), run)
+    factors = [schedule.factor(s, 20) for s in range(20)]
     assert rates == pytest.approx([0.01 * factor for factor in factors])
+
+
+def rates(run):
+    """The learning rates of the parameters in the last checkpoint, by the size of the group."""
+    groups = torch.load(run.checkpoint, weights_only=False)["optimizer_states"][0]["param_groups"]
+    return [(len(group["params"]), group["lr"]) for group in groups]
+
+
+def test_the_unit_can_have_a_learning_rate_of_its_own(folder, run):
+    setting = one_step(folder, learning_rate=0.5, unit_rate=0.1)
+    embedding = setting.model.embedding
+    unit = [*embedding.expand.parameters(), *embedding.reduce.parameters()]
+    map, before = embedding.map.weight, [p.detach().clone() for p in setting.model.parameters()]
+    train(setting, run)
+    assert rates(run) == [(len(before) - len(unit), 0.5), (len(unit), 0.05)]
+    # The first step of Adam moves each weight that has a gradient by its learning rate.
+    for parameter, old in zip(setting.model.parameters(), before, strict=True):
+        mine = any(parameter is p for p in unit)
+        assert (parameter - old).abs().max().item() == pytest.approx(
+            0.05 if mine else 0.5, rel=1e-3
+        )
+    assert any(map is p for p in setting.model.parameters())
+
+
+def test_a_rate_for_the_unit_without_a_unit_is_one_group(folder, run):
+    setting = one_step(folder, embedding=torch.nn.Embedding, learning_rate=0.5, unit_rate=0.1)
+    train(setting, run)
+    assert rates(run) == [(len(list(setting.model.parameters())), 0.5)]
 
 
 def adamw(parameters):

@@ -14,8 +14,8 @@ from tiny import Killed, arguments, experiment, write_text
 from define.__main__ import main
 from define.analysis import RunSummary
 from define.recipes import train
-from define.training import Run
-from define.training.module import LanguageModeling
+from define.training import NTASGD, Constant, Run
+from define.training.language_modeling import LanguageModeling
 
 
 @pytest.fixture
@@ -54,6 +54,8 @@ def assert_equal_runs(one, two, summaries):
     assert ours["lr_schedulers"] == theirs["lr_schedulers"]
     for name, value in ours["state_dict"].items():
         assert torch.equal(value, theirs["state_dict"][name])
+    groups = [c["optimizer_states"][0]["param_groups"] for c in (ours, theirs)]
+    assert groups[0] == groups[1]
     moments = [c["optimizer_states"][0]["state"] for c in (ours, theirs)]
     for index, state in moments[0].items():
         assert all(torch.equal(value, moments[1][index][key]) for key, value in state.items())
@@ -116,6 +118,39 @@ def test_killed_between_epochs_with_rare_checkpoints(whole, folder, tmp_path, mo
         assert again.checkpoint.exists() == (epoch == 3)
     resumed = train(dropped(folder, checkpoint_minutes=1e6, **settings), again)
     assert_equal_runs(run, again, (summary, resumed))
+
+
+def averaging(parameters):
+    """Begins to average at the first validation that is worse than one before."""
+    return NTASGD(parameters, nonmonotone=0)
+
+
+def test_killed_around_the_trigger_of_averaging(folder, tmp_path, monkeypatch):
+    def setting(**training):
+        jumping = {"learning_rate": 20.0, "schedule": Constant(), "clip": 1.0}
+        regularized = {"activation_regularization": 2.0, "temporal_activation_regularization": 1.0}
+        return dropped(folder, optimizer=averaging, **jumping, **regularized, **training)
+
+    whole, averaged = Run(tmp_path / "whole"), []
+    with monkeypatch.context() as patch:
+        step = LanguageModeling.training_step
+
+        def note(self, batch):
+            averaged.append(self.trainer.optimizers[0].averaged)
+            return step(self, batch)
+
+        patch.setattr(LanguageModeling, "training_step", note)
+        summary = train(setting(validations=2), whole)
+    trigger = averaged.index(0)  # the step after the validation that begins it
+    assert averaged[-1] > 2
+    for call in (trigger, trigger + 1, trigger + 2, trigger + 3, len(averaged)):
+        again = Run(tmp_path / f"killed-{call}")
+        with monkeypatch.context() as patch:
+            kill_at(patch, "training_step", call)
+            with pytest.raises(Killed):
+                train(setting(validations=2, checkpoint_minutes=0), again)
+        resumed = train(setting(validations=2, checkpoint_minutes=0), again)
+        assert_equal_runs(whole, again, (summary, resumed))
 
 
 def test_killed_after_training_is_not_trained_again(whole, folder, tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ from define.analysis.rows import evaluating
 from define.models import LanguageModel
 from define.softmax.chunked import IGNORED
 
-__all__ = ["EDGES", "FrequencyBand", "frequency_bands", "token_nll"]
+__all__ = ["EDGES", "FrequencyBand", "frequency_bands", "perplexity", "token_nll"]
 
 EDGES = (10, 100, 300, 1_000, 3_000, 10_000, 30_000, 100_000)
 """Last rank of each band: fine enough for a vocabulary of 10,000 and for one of 267,735."""
@@ -38,7 +38,13 @@ class FrequencyBand:
     @property
     def perplexity(self) -> float:
         """Exp of the mean negative log-likelihood; NaN without tokens."""
-        return exp(self.nll / self.tokens) if self.tokens else nan
+        return perplexity([self])
+
+
+def perplexity(bands: Sequence[FrequencyBand]) -> float:
+    """Exp of the mean negative log-likelihood over some bands; NaN without tokens."""
+    tokens = sum(band.tokens for band in bands)
+    return exp(sum(band.nll for band in bands) / tokens) if tokens else nan
 
 
 def frequency_bands(

@@ -35,8 +35,7 @@ def comparison_table(summaries: Sequence[RunSummary], average_seeds: bool = Fals
         raise ValueError("There are no runs to compare.")
     groups: dict[object, list[RunSummary]] = {}
     for i, run in enumerate(summaries):
-        alike = (run.embedding, run.unit, run.context, run.input_output, run.tokens)
-        groups.setdefault(alike if average_seeds else i, []).append(run)
+        groups.setdefault(run.kind if average_seeds else i, []).append(run)
 
     numbers = [_numbers(runs) for runs in groups.values()]
     taken = sum(max(map(len, column)) + 3 for column in zip(_HEADER, *numbers, strict=True))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite, log, nan
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
 
 from define.analysis.bands import FrequencyBand
 from define.analysis.correlation import Correlation
 from define.analysis.layers import LayerCorrelation
-from define.analysis.style import line, new_figure, plain
+from define.analysis.style import Style, lines, new_figure, plain
 from define.analysis.word_map import WordMap
 
 if TYPE_CHECKING:
@@ -21,14 +24,22 @@ if TYPE_CHECKING:
 __all__ = ["band_figure", "depth_figure", "map_figure", "spectrum_figure"]
 
 
-def spectrum_figure(correlations: Mapping[str, Correlation]) -> Figure:
-    """Singular values of each centred table, the largest as 1; zeros are left out."""
+def spectrum_figure(
+    correlations: Mapping[str, Correlation], styles: Mapping[str, Style] | None = None
+) -> Figure:
+    """Singular values of each centred table, the largest as 1; zeros are left out.
+
+    Args:
+        correlations: By name.
+        styles: Of the lines, by name, where figures are to agree; as in all figures here.
+    """
+    styles = styles or _own(correlations)
     figure = new_figure(7, 4.2)
     axes = figure.subplots()
-    for i, (name, found) in enumerate(correlations.items()):
+    for name, found in correlations.items():
         values = found.singular_values[found.singular_values > 0]
         if len(values):
-            style: dict[str, Any] = line(i) | {"markevery": max(1, len(values) // 12)}
+            style: Style = styles[name] | {"markevery": max(1, len(values) // 12)}
             label = f"{plain(name)} (effective rank {found.effective_rank:.0f})"
             axes.plot(range(1, len(values) + 1), values / values[0], label=label, **style)
     axes.set(
@@ -42,17 +53,22 @@ def spectrum_figure(correlations: Mapping[str, Correlation]) -> Figure:
     return figure
 
 
-def depth_figure(layers: Mapping[str, Sequence[LayerCorrelation]]) -> Figure:
+def depth_figure(
+    layers: Mapping[str, Sequence[LayerCorrelation]], styles: Mapping[str, Style] | None = None
+) -> Figure:
     """Mean |correlation| and effective rank from the Map to the output, for each embedding."""
+    styles = styles or _own(layers)
     depth = max(len(run) for run in layers.values()) - 2  # of Expand
     figure = new_figure(9, 4.0)
     left, right = figure.subplots(1, 2)
-    for i, (name, run) in enumerate(layers.items()):
+    for name, run in layers.items():
         # The ends stand at the ends, whatever the depth.
         places = [*range(len(run) - 1), depth + 1]
-        left.plot(places, [x.correlation.mean_absolute for x in run], label=plain(name), **line(i))
+        left.plot(
+            places, [x.correlation.mean_absolute for x in run], label=plain(name), **styles[name]
+        )
         shares = [x.correlation.effective_rank / len(x.correlation.matrix) for x in run]
-        right.plot(places, [100 * share for share in shares], **line(i))
+        right.plot(places, [100 * share for share in shares], **styles[name])
     ticks = ["Map", *(str(layer) for layer in range(1, depth + 1)), "output"]
     for axes in (left, right):
         axes.set_xticks(range(depth + 2), ticks)
@@ -65,22 +81,29 @@ def depth_figure(layers: Mapping[str, Sequence[LayerCorrelation]]) -> Figure:
     return figure
 
 
-def band_figure(bands: Mapping[str, Sequence[FrequencyBand]], split: str = "test") -> Figure:
+def band_figure(
+    bands: Mapping[str, Sequence[FrequencyBand]],
+    split: str = "test",
+    styles: Mapping[str, Style] | None = None,
+) -> Figure:
     """Perplexity by the frequency of the target, and, with several runs, the gain over the first.
 
     Args:
         bands: By name of the run, at least one; all of the same text and bands.
         split: Name of the text, for the title.
+        styles: Of the lines, by name.
     """
+    styles = styles or _own(bands)
     runs = list(bands.values())
     ticks = [f"{band.first:,}–\n{band.last:,}" for band in runs[0]]
     figure = new_figure(10 if len(runs) > 1 else 6, 4.4)
     panels = figure.subplots(1, min(len(runs), 2), squeeze=False)[0]
-    for i, (name, run) in enumerate(bands.items()):
-        panels[0].plot([_finite(band.perplexity) for band in run], label=plain(name, 40), **line(i))
+    for name, run in bands.items():
+        perplexities = [_finite(band.perplexity) for band in run]
+        panels[0].plot(perplexities, label=plain(name, 40), **styles[name])
         if len(runs) > 1:
             gains = [_gain(first, band) for first, band in zip(runs[0], run, strict=True)]
-            panels[1].plot(gains, **line(i))
+            panels[1].plot(gains, **styles[name])
     for axes in panels:
         axes.set_xticks(range(len(ticks)), ticks, fontsize=8)
         axes.set_xlabel("rank of the target's frequency in training")
@@ -97,12 +120,16 @@ def band_figure(bands: Mapping[str, Sequence[FrequencyBand]], split: str = "test
     return figure
 
 
-def map_figure(maps: Mapping[str, WordMap], words: Sequence[str]) -> Figure:
+def map_figure(maps: Mapping[str, WordMap], words: Sequence[str], title: str = "") -> Figure:
     """Words on the first two principal axes of each embedding, as many labels as there is room.
+
+    All panels have one scale: the unit is the root mean square of the words' distances from their
+    mean, so a point's distance from 0 says how much of a word the plane shows.
 
     Args:
         maps: By name, at least one.
         words: The vocabulary; those of lower place in a map are labelled first.
+        title: Of the whole.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
@@ -111,16 +138,23 @@ def map_figure(maps: Mapping[str, WordMap], words: Sequence[str]) -> Figure:
     figure = new_figure(5.6 * columns, 5.2 * rows)
     panels = figure.subplots(rows, columns, squeeze=False).flatten()
     for panel, (name, found) in zip(panels, maps.items(), strict=False):
-        x, y = found.places.T.numpy()
+        x, y = _in_units(found).T.numpy()
         panel.scatter(x, y, s=6, color="#888888", linewidths=0)
-        panel.margins(0.06)
         first, second = (f"{100 * share:.0f} % of the variance" for share in found.explained)
         panel.set_title(plain(name, 40), fontsize=10)
         panel.set_xlabel(f"first axis ({first})")
         panel.set_ylabel(f"second axis ({second})")
     for panel in panels[len(maps) :]:
         panel.remove()
-    figure.suptitle(f"The {len(next(iter(maps.values())).ids)} most frequent words", fontsize=11)
+    # As wide and as high as the widest and the highest cloud, each around its own middle.
+    corners = [_in_units(found).aminmax(dim=0) for found in maps.values()]
+    spans = torch.stack([high - low for low, high in corners]).amax(0).clamp(min=1e-3)
+    for panel, (low, high) in zip(panels, corners, strict=False):
+        middle = (low + high) / 2
+        ends = torch.stack([middle - 0.57 * spans, middle + 0.57 * spans], -1).tolist()
+        panel.set(xlim=ends[0], ylim=ends[1], aspect="equal")
+    if title:
+        figure.suptitle(title, fontsize=11)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()  # makes the layout, so that the boxes of labels are known
     for panel, found in zip(panels, maps.values(), strict=False):
@@ -131,9 +165,10 @@ def map_figure(maps: Mapping[str, WordMap], words: Sequence[str]) -> Figure:
 def _label(axes: Axes, renderer: RendererBase, found: WordMap, words: Sequence[str]) -> None:
     """Labels points in order, beside, above or below, where no label or point is in the way."""
     taken: list[Bbox] = []
-    points = axes.transData.transform(found.places.numpy())
+    places = _in_units(found)
+    points = axes.transData.transform(places.numpy())
     frame = axes.get_window_extent(renderer)
-    for id_, place in zip(found.ids.tolist(), found.places.tolist(), strict=True):
+    for id_, place in zip(found.ids.tolist(), places.tolist(), strict=True):
         for offset, h, v in (
             ((3, 0), "left", "center"),
             ((-3, 0), "right", "center"),
@@ -161,6 +196,18 @@ def _label(axes: Axes, renderer: RendererBase, found: WordMap, words: Sequence[s
                 taken.append(box)
                 break
             text.remove()
+
+
+def _in_units(found: WordMap) -> Tensor:
+    """(words, 2) places, by the root mean square of the words' distances from their mean."""
+    share = sum(found.explained)
+    distance = (found.places.square().sum(-1).mean() / share).sqrt() if share > 0 else 1.0
+    return found.places / distance
+
+
+def _own(names: Iterable[str]) -> dict[str, Style]:
+    names = list(names)
+    return dict(zip(names, lines(names), strict=True))
 
 
 def _gain(first: FrequencyBand, band: FrequencyBand) -> float:

@@ -7,7 +7,7 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from define.analysis.style import line, plain
+from define.analysis.style import Style, lines, new_figure, plain
 from define.analysis.summary import RunSummary
 
 if TYPE_CHECKING:
@@ -30,33 +30,37 @@ def draw_comparison(summaries: Sequence[RunSummary], path: str | Path) -> None:
     comparison_figure(summaries).savefig(path)
 
 
-def comparison_figure(summaries: Sequence[RunSummary]) -> Figure:
-    """Three panels: parameters by part, perplexity against tokens, perplexity against parameters.
+def comparison_figure(
+    summaries: Sequence[RunSummary], styles: Sequence[Style] | None = None
+) -> Figure:
+    """Three panels: parameters by part, perplexity against epochs, perplexity against parameters.
 
-    The last one shows test perplexity where all runs have it, and validation perplexity else.
-    Perplexities that are not finite are left out.
+    The second one counts tokens instead of epochs where those are not known or, of different texts,
+    not the same. The last one shows test perplexity where all runs have it, and validation
+    perplexity else. Perplexities that are not finite are left out.
 
     Args:
         summaries: The runs, at least one.
+        styles: Of the runs' lines; runs that differ in the seed alone share colour and
+            line style if omitted.
 
     Raises:
         ValueError: If there are no runs.
     """
     if not summaries:
         raise ValueError("There are no runs to compare.")
-    from matplotlib.figure import Figure  # here, since commands that draw nothing start quickly
-
+    if styles is None:
+        styles = lines(run.kind for run in summaries)
     count = len(summaries)
-    above = 1.1 + 0.32 * count  # inches of 100 pixels
+    above = 1.1 + 0.32 * count  # inches
     below = 3.9 + 0.25 * ((count + 1) // 2)
-    # No pyplot, so nothing global remembers the figure.
-    figure = Figure(figsize=(10, above + below), dpi=100, layout="constrained")
+    figure = new_figure(10, above + below)
     # Two parts, since the names beside the bars should not push in the panels below.
     top, bottom = figure.subfigures(2, 1, squeeze=False, height_ratios=(above, below))[:, 0]
     _draw_parameters(top.subplots(), summaries)
     history, size = bottom.subplots(1, 2)
-    handles = _draw_history(history, summaries)
-    _draw_perplexity(size, summaries)
+    handles = _draw_history(history, summaries, styles)
+    _draw_perplexity(size, summaries, styles)
     names = [plain(run.name, _NAME) for run in summaries]
     bottom.legend(handles, names, loc="outside lower center", ncols=2, handlelength=4)
     return figure
@@ -83,36 +87,55 @@ def _draw_parameters(axes: Axes, summaries: Sequence[RunSummary]) -> None:
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, frameon=False)
 
 
-def _draw_history(axes: Axes, summaries: Sequence[RunSummary]) -> list[Any]:
+def _draw_history(
+    axes: Axes, summaries: Sequence[RunSummary], styles: Sequence[Style]
+) -> list[Any]:
     """Draws a line for each run; returns them for the legend."""
-    lines = []
+    from matplotlib.ticker import MaxNLocator
+
+    epoch = _epoch_tokens(summaries)
+    drawn = []
     for i, run in enumerate(summaries):
-        points = [(tokens / 1e6, ppl) for tokens, ppl in run.history if isfinite(ppl)]
+        points = [(tokens / (epoch or 1e6), ppl) for tokens, ppl in run.history if isfinite(ppl)]
         x, y = zip(*points, strict=True) if points else ((), ())
-        lines += axes.plot(x, y, **line(i))
+        # At most a dozen markers, not all at the same places.
+        step = -(-len(points) // 12)
+        every: Style = {"markevery": (i % step, step)} if step > 1 else {}
+        drawn += axes.plot(x, y, **styles[i], **every)
     _scale(axes, [ppl for run in summaries for _, ppl in run.history])
     axes.set(
         title="Validation perplexity during training",
-        xlabel="training tokens (millions)",
+        xlabel="training tokens (millions)" if epoch is None else "epochs of training",
         ylabel="validation perplexity",
     )
+    if epoch is not None:
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
     axes.set_xlim(left=0)
-    return lines
+    return drawn
 
 
-def _draw_perplexity(axes: Axes, summaries: Sequence[RunSummary]) -> None:
+def _epoch_tokens(summaries: Sequence[RunSummary]) -> float | None:
+    """Tokens of an epoch, where all runs with a history have epochs of about the same length."""
+    lengths = [run.epoch_tokens for run in summaries if run.history]
+    known = [length for length in lengths if length is not None]
+    if not known or len(known) < len(lengths) or max(known) > 1.02 * min(known):
+        return None  # 2 %: what the last, incomplete batch of different batch sizes leaves out
+    return known[0]
+
+
+def _draw_perplexity(axes: Axes, summaries: Sequence[RunSummary], styles: Sequence[Style]) -> None:
     tests = [run.test_perplexity for run in summaries if run.test_perplexity is not None]
     tested = len(tests) == len(summaries)
     values = tests if tested else [run.valid_perplexity for run in summaries]
     what = "Test" if tested else "Validation"
-    for i, (run, value) in enumerate(zip(summaries, values, strict=True)):
+    for run, value, own in zip(summaries, values, styles, strict=True):
         if isfinite(value):
-            style: dict[str, Any] = line(i) | {"linestyle": "none"}
+            style: Style = own | {"linestyle": "none"}
             axes.plot(run.total / 1e6, value, **style)
     _scale(axes, values)
     axes.margins(0.1)
     axes.set(
-        title=f"{what} perplexity by size",
+        title=f"{what} perplexity against parameters",
         xlabel="parameters (millions)",
         ylabel=f"{what.lower()} perplexity",
     )

@@ -1,4 +1,4 @@
-"""Everything that is measured on one trained run, and as JSON."""
+"""Everything that is measured on one embedding, and as JSON."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,39 +13,73 @@ from define.analysis.bands import FrequencyBand, frequency_bands, token_nll
 from define.analysis.correlation import Correlation, correlation
 from define.analysis.layers import LayerCorrelation, layer_correlations
 from define.analysis.neighbours import nearest_neighbours
-from define.analysis.rows import Table
+from define.analysis.rows import Table, table_shape
 from define.analysis.similarity import Similarity
 from define.analysis.summary import RunSummary
 from define.analysis.word_map import WordMap, word_map
 from define.models import LanguageModel
 
-__all__ = ["Findings", "analyze", "findings_json", "some_words"]
+__all__ = ["Findings", "Subject", "analyze", "find_words", "findings_json", "some_words"]
+
+_WORD_MARKS = "\u0120\u2581"
+"""Stand for the space before a word in vocabularies of subwords: byte-level BPE's, Unigram's."""
 
 _NEIGHBOURS = 8
-_MAPPED = 150  # words on the map
+_MAPPED = 150  # words on the map, at most
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An embedding to analyze, and what else is known.
+
+    Attributes:
+        name: For the report; of no other subject.
+        embedding: What kind it is, such as its class.
+        table: The embedding: a module or a (V, m) matrix.
+        words: The V words, in the order of their ids.
+        settings: The configuration that it comes from, as text.
+        counts: (V,) how often each word occurs in training, if that is known.
+        summary: Parameters, speed and perplexities, as training left them.
+        model: The language model, for perplexity by frequency; wants `counts` and `batches`.
+        batches: Text for it: consecutive (tokens, targets).
+    """
+
+    name: str
+    embedding: str
+    table: Table
+    words: Sequence[str]
+    settings: str
+    counts: Tensor | None = None
+    summary: RunSummary | None = None
+    model: LanguageModel | None = None
+    batches: Iterable[tuple[Tensor, Tensor]] | None = None
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What was measured on one run.
+    """What was measured on one embedding.
 
     Attributes:
-        summary: Parameters, speed and perplexities, as training left them.
-        settings: The run's configuration, as text.
+        name: Of the subject.
+        embedding: Its kind.
+        settings: The configuration, as text.
+        summary: Parameters, speed and perplexities, as training left them, if it was a run of ours.
         unweighted: Correlation between the embedding's dimensions, each word counted once.
-        weighted: The same, each word counted as often as it occurs in training.
+        weighted: The same, each word counted as often as it occurs in training, if that is known.
         layers: From the Map to the output, each word counted once; empty without layers.
-        weighted_layers: The same by frequency.
-        bands: Perplexity by the frequency of the target.
+        weighted_layers: The same by frequency; empty where frequencies are not known.
+        bands: Perplexity by the frequency of the target; empty without a model and its text.
         neighbours: For each chosen word, its nearest words and their cosines.
-        map: The most frequent words in a plane.
+        map: Some words in a plane: the most frequent ones where frequencies are known.
         similarities: Likeness to other embeddings, by their names.
     """
 
-    summary: RunSummary
+    name: str
+    embedding: str
     settings: str
+    summary: RunSummary | None
     unweighted: Correlation
-    weighted: Correlation
+    weighted: Correlation | None
     layers: tuple[LayerCorrelation, ...]
     weighted_layers: tuple[LayerCorrelation, ...]
     bands: tuple[FrequencyBand, ...]
@@ -55,60 +89,88 @@ class Findings:
 
 
 def analyze(
-    model: LanguageModel,
-    words: Sequence[str],
-    counts: Tensor,
-    batches: Iterable[tuple[Tensor, Tensor]],
-    summary: RunSummary,
-    settings: str,
-    chosen: Sequence[int],
-    similarities: Mapping[str, Similarity],
+    subject: Subject, chosen: Sequence[int], similarities: Mapping[str, Similarity]
 ) -> Findings:
-    """Measures a trained model.
+    """Measures an embedding, and the model around it where there is one.
 
     Args:
-        model: The model, with its trained weights.
-        words: The V words, in the order of their ids.
-        counts: (V,) how often each occurs in training.
-        batches: The text for perplexity by frequency: consecutive (tokens, targets).
-        summary: What training left.
-        settings: The run's configuration, for the report.
+        subject: The embedding, with its trained weights.
         chosen: Ids whose neighbours are looked up.
         similarities: Likeness to other embeddings, by their names.
+
+    Raises:
+        ValueError: If there is not one word for each row.
     """
-    embedding: Table = model.embedding
-    layers = layer_correlations(embedding)
-    weighted_layers = layer_correlations(embedding, counts)
-    frequent = counts.argsort(descending=True, stable=True)[:_MAPPED]
-    cosines, near = nearest_neighbours(
-        embedding, torch.tensor(chosen, dtype=torch.int64), _NEIGHBOURS
-    )
+    table, words, counts = subject.table, subject.words, subject.counts
+    if len(words) != table_shape(table)[0]:
+        raise ValueError(
+            f"{subject.name} has {len(words)} words and {table_shape(table)[0]} rows in its table."
+        )
+    layers = layer_correlations(table)
+    weighted_layers = () if counts is None else layer_correlations(table, counts)
+    # The last layer is the embedding's output: no need to go through the vocabulary again.
+    unweighted = layers[-1].correlation if layers else correlation(table)
+    if weighted_layers:
+        weighted = weighted_layers[-1].correlation
+    else:
+        weighted = None if counts is None else correlation(table, counts)
+    bands = ()
+    if subject.model is not None and counts is not None and subject.batches is not None:
+        bands = frequency_bands(*token_nll(subject.model, subject.batches), counts)
+    cosines, near = nearest_neighbours(table, torch.tensor(chosen, dtype=torch.int64), _NEIGHBOURS)
     neighbours = {
         words[id_]: [(words[int(other)], cosine) for other, cosine in zip(*pair, strict=True)]
         for id_, *pair in zip(chosen, near.tolist(), cosines.tolist(), strict=True)
     }
     return Findings(
-        summary,
-        settings,
-        # The last layer is the embedding's output: no need to go through the vocabulary again.
-        layers[-1].correlation if layers else correlation(embedding),
-        weighted_layers[-1].correlation if layers else correlation(embedding, counts),
+        subject.name,
+        subject.embedding,
+        subject.settings,
+        subject.summary,
+        unweighted,
+        weighted,
         layers,
         weighted_layers,
-        frequency_bands(*token_nll(model, batches), counts),
+        bands,
         neighbours,
-        word_map(embedding, frequent),
+        word_map(table, torch.tensor(frequent_words(words, counts)[:_MAPPED])),
         similarities,
     )
 
 
-def some_words(words: Sequence[str], counts: Tensor, number: int = 8) -> list[int]:
+def frequent_words(words: Sequence[str], counts: Tensor | None) -> list[int]:
+    """All ids, the most frequent first; without frequencies, words of letters alone, by their ids.
+
+    Vocabularies of subwords are mostly sorted by frequency, but for special tokens and single
+    bytes, which these leave out.
+    """
+    if counts is not None:
+        return counts.argsort(descending=True, stable=True).tolist()
+    spelled = [i for i, word in enumerate(words) if _spelled(word, 2)]
+    return spelled if len(spelled) >= 3 else list(range(len(words)))
+
+
+def find_words(words: Sequence[str], wanted: Sequence[str]) -> list[int]:
+    """Ids of some words; in a vocabulary of subwords, of those that begin a word.
+
+    Raises:
+        ValueError: If a word is not there; it is named.
+    """
+    ids = {word: i for i, word in enumerate(words)}
+    spellings = [[word, *(mark + word for mark in _WORD_MARKS)] for word in wanted]
+    for word, spelled in zip(wanted, spellings, strict=True):
+        if ids.keys().isdisjoint(spelled):
+            raise ValueError(f"{word!r} is not among the {len(words)} words of the vocabulary.")
+    return [next(ids[s] for s in reversed(spelled) if s in ids) for spelled in spellings]
+
+
+def some_words(words: Sequence[str], counts: Tensor | None, number: int = 8) -> list[int]:
     """Ids of words to look at where none are named: ever rarer ones, of letters alone.
 
     Their ranks rise geometrically, from the 100th of such words on where there are enough.
     """
-    order = counts.argsort(descending=True, stable=True).tolist()
-    spelled = [i for i in order if _spelled(words[int(i)]) and counts[i] > 2]
+    order = frequent_words(words, counts)
+    spelled = [i for i in order if _spelled(words[i]) and (counts is None or counts[i] > 2)]
     first, last = min(100, len(spelled) // 10), len(spelled) - 1
     if last < number:
         return spelled or order[:number]  # a text without such words
@@ -116,8 +178,10 @@ def some_words(words: Sequence[str], counts: Tensor, number: int = 8) -> list[in
     return list(dict.fromkeys(spelled[round(max(first, 1) * step)] for step in steps))
 
 
-def _spelled(word: str) -> bool:
-    return len(word) > 3 and word.isalpha()
+def _spelled(word: str, least: int = 4) -> bool:
+    """Whether a word is of letters alone; the marks that subwords begin with do not count."""
+    word = word.lstrip(_WORD_MARKS)
+    return len(word) >= least and word.isalpha()
 
 
 def findings_json(findings: Sequence[Findings], words: Sequence[str]) -> str:
@@ -127,10 +191,11 @@ def findings_json(findings: Sequence[Findings], words: Sequence[str]) -> str:
     """
     runs = [
         {
-            "name": run.summary.name,
-            "embedding": run.summary.embedding,
+            "name": run.name,
+            "embedding": run.embedding,
+            "summary": None if run.summary is None else vars(run.summary),
             "unweighted": _correlation(run.unweighted),
-            "weighted_by_frequency": _correlation(run.weighted),
+            "weighted_by_frequency": None if run.weighted is None else _correlation(run.weighted),
             "layers": [_layer(layer) for layer in run.layers],
             "layers_weighted_by_frequency": [_layer(layer) for layer in run.weighted_layers],
             "bands": [{**vars(band), "perplexity": band.perplexity} for band in run.bands],

@@ -14,6 +14,11 @@ from define.analysis.table import text_table
 
 __all__ = ["write_report"]
 
+_AGAIN = (
+    "Of each run. `define train RECIPE --config RUN/config.yaml --run NEW` trains a run again, "
+    "with the recipe that its first line names."
+)
+
 
 def write_report(
     findings: Sequence[Findings],
@@ -39,7 +44,7 @@ def write_report(
     Raises:
         ValueError: If there are no runs, or two of the same name.
     """
-    names = [run.summary.name for run in findings]
+    names = [run.name for run in findings]
     if len(set(names)) < len(names):
         raise ValueError(f"Runs must have different names, not {names}.")
     sections = report_sections(findings, words, split)
@@ -49,7 +54,7 @@ def write_report(
     for name, content in pictures.items():
         (folder / f"{name}.png").write_bytes(content)
     title = f"Analysis of {names[0]}" if len(names) == 1 else f"Analysis of {len(names)} runs"
-    settings = [(run.summary.name, run.settings) for run in findings]
+    settings = [(run.name, run.settings) for run in findings]
     (folder / "numbers.json").write_text(findings_json(findings, words), "utf-8")
     (folder / "report.md").write_text(_markdown(title, command, sections, settings), "utf-8")
     page = folder / "report.html"
@@ -76,6 +81,7 @@ def _html(
         sections=sections,
         pictures={name: b64encode(content).decode() for name, content in pictures.items()},
         settings=settings,
+        again=_AGAIN.replace("`", ""),
     )
 
 
@@ -91,7 +97,7 @@ def _markdown(
         for grid in section.grids:
             parts += [grid.caption] if grid.caption else []
             parts.append(text_table(grid.header, grid.rows))
-    parts.append("## Settings")
+    parts += ["## Settings", _AGAIN]
     for name, text in settings:
         indented = "\n".join(f"    {line}" for line in text.splitlines())
         parts += [f"### {name}", indented]

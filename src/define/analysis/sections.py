@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite, pi, sqrt
 from typing import TYPE_CHECKING
 
+from define.analysis.bands import perplexity
 from define.analysis.correlation import Correlation
 from define.analysis.curves import band_figure, depth_figure, map_figure, spectrum_figure
 from define.analysis.draw import comparison_figure
@@ -18,6 +19,8 @@ from define.analysis.heatmaps import (
     scale_top,
     split_groups,
 )
+from define.analysis.style import Style, lines
+from define.analysis.summary import RunSummary
 from define.analysis.table import MISSING
 
 if TYPE_CHECKING:
@@ -69,20 +72,26 @@ def report_sections(
     """
     if not findings:
         raise ValueError("There are no runs to report on.")
-    sections = [_runs(findings), _correlations(findings, len(words))]
+    # A run is drawn alike in every figure, whichever runs a figure shows.
+    kinds = [run.summary.kind if run.summary else run.name for run in findings]
+    styles = {run.name: style for run, style in zip(findings, lines(kinds), strict=True)}
+    trained = [(run.summary, styles[run.name]) for run in findings if run.summary is not None]
+    sections = [_runs(*zip(*trained, strict=True))] if trained else []
+    sections.append(_correlations(findings, len(words), styles))
     layered = [run for run in findings if run.layers]
     if layered:
-        sections.append(_layers(layered))
+        sections.append(_layers(layered, styles))
     if any(layer.groups > 1 for run in layered for layer in run.layers):
         sections.append(_groups(layered))
-    sections.append(_bands(findings, split))
+    banded = [run for run in findings if run.bands]
+    if banded:
+        sections.append(_bands(banded, split, styles))
     if any(run.similarities for run in findings):
         sections.append(_similarities(findings))
     return [*sections, _neighbours(findings), _map(findings, words)]
 
 
-def _runs(findings: Sequence[Findings]) -> Section:
-    summaries = [run.summary for run in findings]
+def _runs(summaries: Sequence[RunSummary], styles: Sequence[Style]) -> Section:
     header = ("run", "embedding", "unit M", "context M", "in-out M", "total M")
     rows = [
         (
@@ -97,32 +106,37 @@ def _runs(findings: Sequence[Findings]) -> Section:
     ]
     return Section(
         "Runs",
-        "Parameters are in millions: of the embedding's unit, of the context model, and of the "
-        "tables of input and output.",
-        [Picture("runs", comparison_figure(summaries), "Parameters and perplexities of the runs")],
+        "Parameters are in millions (M): of the embedding's unit, of the context model, and of the "
+        "tables of input and output; ppl is perplexity, tokens/s the speed of training.",
+        [Picture("runs", comparison_figure(summaries, styles), "Parameters and perplexities")],
         [Grid((*header, "tokens/s", "valid ppl", "test ppl"), rows)],
     )
 
 
-def _correlations(findings: Sequence[Findings], size: int) -> Section:
+def _correlations(findings: Sequence[Findings], size: int, styles: Mapping[str, Style]) -> Section:
     rows = [
-        (run.summary.name, how, *_correlation_cells(found))
+        (run.name, run.embedding, how, *_correlation_cells(found))
         for run in findings
-        for how, found in (("each word once", run.unweighted), ("by frequency", run.weighted))
+        for how, found in (("equally", run.unweighted), ("by frequency", run.weighted))
+        if found is not None
     ]
-    header = ("run", "words count", *_CORRELATION_HEADER)
-    once = {run.summary.name: run.unweighted for run in findings}
+    header = ("run", "embedding", "words weighted", *_CORRELATION_HEADER)
+    once = {run.name: run.unweighted for run in findings}
     text = (
-        "The poster's first claim: the dimensions of an embedding should be independent; those of "
-        "standard and DeFINE embeddings are, nearly, and those of projective embeddings are not. "
-        f"Independent dimensions over {size:,} words would have a mean |correlation| of "
+        "The first claim of DeFINE's poster (Mehta et al., ICLR 2020): the dimensions of an "
+        "embedding should be independent; those of standard and DeFINE embeddings are, nearly, and "
+        "those of projected embeddings are not. r is Pearson's correlation between two dimensions "
+        "over the words of the vocabulary; figures weight all words equally. "
+        f"Independent dimensions over {size:,} words would have a mean |r| of "
         f"{sqrt(2 / (pi * size)):.4f} by chance. The effective rank (Roy & Vetterli 2007) is exp "
         "of the entropy of the singular values of the centred table; the participation ratio, "
         "(Σλ)² / Σλ² of the variances, weighs the largest axes more."
     )
     pictures = [
         Picture("correlation", correlation_figure(once), "Heat maps of |correlation| for each run"),
-        Picture("spectrum", spectrum_figure(once), "Singular values of each run's embedding"),
+        Picture(
+            "spectrum", spectrum_figure(once, styles), "Singular values of each run's embedding"
+        ),
     ]
     return Section(
         "Correlation between dimensions", text, pictures, [Grid(header, rows), *_left_out(findings)]
@@ -152,7 +166,7 @@ def _correlation_cells(found: Correlation) -> tuple[str, ...]:
 def _left_out(findings: Sequence[Findings]) -> list[Grid]:
     """Names the dimensions that have no correlation, wherever there are some."""
     places = [
-        (run.summary.name, where, found)
+        (run.name, where, found)
         for run in findings
         for where, found in [
             *((layer.name, layer.correlation) for layer in run.layers[:-1]),
@@ -169,11 +183,11 @@ def _left_out(findings: Sequence[Findings]) -> list[Grid]:
     return [Grid(("run", "where", "what", "dimensions"), rows, caption)] if rows else []
 
 
-def _layers(findings: Sequence[Findings]) -> Section:
+def _layers(findings: Sequence[Findings], styles: Mapping[str, Style]) -> Section:
     pictures = [
         Picture(
             "depth",
-            depth_figure({run.summary.name: run.layers for run in findings}),
+            depth_figure({run.name: run.layers for run in findings}, styles),
             "Mean |correlation| and effective rank from the Map to the output",
         )
     ]
@@ -181,31 +195,27 @@ def _layers(findings: Sequence[Findings]) -> Section:
     # One scale for all runs, since they are compared.
     top = scale_top(layer.correlation.matrix for run in findings for layer in run.layers)
     for i, run in enumerate(findings, 1):
-        name = run.summary.name
+        name = run.name
         description = f"Heat maps of |correlation| in each layer of {name}"
         pictures.append(Picture(f"layers-{i}", layer_figure(name, run.layers, top), description))
-        rows += [
-            (
-                name,
-                layer.name,
-                str(layer.groups),
-                *_correlation_cells(layer.correlation),
-                _number(weighted.correlation.mean_absolute),
-            )
-            for layer, weighted in zip(run.layers, run.weighted_layers, strict=True)
-        ]
-    header = ("run", "layer", "groups", *_CORRELATION_HEADER, "mean |r| by frequency")
+        for place, layer in enumerate(run.layers):
+            weighted = MISSING
+            if run.weighted_layers:
+                weighted = _number(run.weighted_layers[place].correlation.mean_absolute)
+            cells = _correlation_cells(layer.correlation)
+            rows.append((name, layer.name, str(layer.groups), *cells, weighted))
+    header = ("run", "layer", "groups", *_CORRELATION_HEADER, "mean |r| weighted by frequency")
     text = (
         "The poster's second claim: the Map's dimensions are correlated, and with depth the "
         "correlations shrink, layer by layer. Layers of Expand are measured after their "
-        "activation; each word counts once."
+        "activation; words are weighted equally, but for the last column."
     )
     return Section("From the Map to the output", text, pictures, [Grid(header, rows)])
 
 
 def _groups(findings: Sequence[Findings]) -> Section:
     pictures, rows = [], []
-    grouped = {r.summary.name: [x for x in r.layers if x.groups > 1] for r in findings}
+    grouped = {r.name: [x for x in r.layers if x.groups > 1] for r in findings}
     matrices = (layer.between_groups for layers in grouped.values() for layer in layers)
     top = scale_top(matrices, diagonal=True)
     for i, (name, several) in enumerate(grouped.items(), 1):
@@ -223,26 +233,32 @@ def _groups(findings: Sequence[Findings]) -> Section:
     return Section("Groups within a layer", text, pictures, [Grid(header, rows)])
 
 
-def _bands(findings: Sequence[Findings], split: str) -> Section:
-    names = [run.summary.name for run in findings]
-    rows = []
-    for place, band in enumerate(findings[0].bands):
+def _bands(findings: Sequence[Findings], split: str, styles: Mapping[str, Style]) -> Section:
+    names = [run.name for run in findings]
+    rows, bands = [], findings[0].bands
+    for place, band in enumerate(bands):
         perplexities = [_number(run.bands[place].perplexity) for run in findings]
         ranks = f"{band.first:,}–{band.last:,}"
         rows.append((ranks, f"{band.types:,}", f"{band.tokens:,}", *perplexities))
-    figure = band_figure({run.summary.name: run.bands for run in findings}, split)
+    whole = [_number(perplexity(run.bands)) for run in findings]
+    types, tokens = (
+        sum(sizes) for sizes in zip(*((b.types, b.tokens) for b in bands), strict=True)
+    )
+    rows.append((f"1–{bands[-1].last:,}", f"{types:,}", f"{tokens:,}", *whole))
+    figure = band_figure({run.name: run.bands for run in findings}, split, styles)
     return Section(
         "Perplexity by frequency",
-        f"Targets of the {split} text by the rank of their frequency in training: does a gain sit "
-        "with rare words? The losses of the bands add up to the whole.",
+        f"Perplexity of the {split} text's targets by the rank of their frequency in training (1 "
+        "is the most frequent word): does a gain sit with rare words? The losses of the bands add "
+        "up to the whole, the last row.",
         [Picture("frequency", figure, "Perplexity by the frequency of the target")],
-        [Grid(("ranks", "words", "tokens", *names), rows)],
+        [Grid(("ranks", "different words", "tokens", *names), rows)],
     )
 
 
 def _similarities(findings: Sequence[Findings]) -> Section:
     rows = [
-        (run.summary.name, other, _number(found.cka), _number(found.rotated_correlation))
+        (run.name, other, _number(found.cka), _number(found.rotated_correlation))
         for run in findings
         for other, found in run.similarities.items()
     ]
@@ -259,7 +275,7 @@ def _similarities(findings: Sequence[Findings]) -> Section:
 
 def _neighbours(findings: Sequence[Findings]) -> Section:
     rows = [
-        (word, run.summary.name, ", ".join(f"{other} {r:.2f}" for other, r in run.neighbours[word]))
+        (word, run.name, ", ".join(f"{other} {r:.2f}" for other, r in run.neighbours[word]))
         for word in findings[0].neighbours
         for run in findings
     ]
@@ -272,12 +288,16 @@ def _neighbours(findings: Sequence[Findings]) -> Section:
 
 
 def _map(findings: Sequence[Findings], words: Sequence[str]) -> Section:
-    figure = map_figure({run.summary.name: run.map for run in findings}, words)
+    # Without frequencies, all runs show the same words: their vocabulary is one.
+    which = "most frequent words" if findings[0].weighted else "first words of the vocabulary"
+    title = f"The {len(findings[0].map.ids)} {which}"
+    figure = map_figure({run.name: run.map for run in findings}, words, title)
     return Section(
-        "Map of frequent words",
-        "The first two principal axes of the vectors of the most frequent words; labels that would "
+        "Map of words",
+        f"The first two principal axes of the vectors of the {which}, on one scale: 1 is the root "
+        "mean square of the words' distances from their mean in all dimensions. Labels that would "
         "cover others are left out.",
-        [Picture("map", figure, "Frequent words on two principal axes")],
+        [Picture("map", figure, "Words on two principal axes")],
     )
 
 

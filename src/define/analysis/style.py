@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Hashable, Iterable
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,10 @@ from define.analysis.table import shorten
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["COLOUR_MAP", "line", "new_figure", "plain", "png"]
+Style = dict[str, Any]
+"""Keyword arguments of a line."""
+
+__all__ = ["COLOUR_MAP", "Style", "lines", "new_figure", "plain", "png"]
 
 # Okabe and Ito's colours for all kinds of colour vision, without those too faint for a line. In
 # grey, markers and line styles tell the runs apart; as many markers as there are, 8 against 7
@@ -24,16 +28,28 @@ COLOUR_MAP = "cividis"
 """Perceptually uniform, the same to all kinds of colour vision, monotone in grey."""
 
 
-def line(i: int) -> dict[str, Any]:
-    """Colour, marker and line style of the i-th run, the same in every figure."""
-    return {
-        "color": _COLOURS[i % len(_COLOURS)],
-        "marker": _MARKERS[i % len(_MARKERS)],
-        "linestyle": _LINES[i % len(_LINES)],
-        "markersize": 8,
-        "markeredgecolor": "white",
-        "markeredgewidth": 0.6,
-    }
+def lines(kinds: Iterable[Hashable]) -> list[Style]:
+    """Colour, marker and line style of each run.
+
+    Args:
+        kinds: What runs that differ in the seed alone have in common: they share colour and line
+            style. Names, where every run is of its own kind.
+    """
+    seen: dict[Hashable, int] = {}  # runs of each kind before the last one
+    found = []
+    for kind in kinds:
+        seen[kind] = seen.get(kind, -1) + 1
+        i = list(seen).index(kind)
+        style = {
+            "color": _COLOURS[i % len(_COLOURS)],
+            "marker": _MARKERS[(i + seen[kind]) % len(_MARKERS)],
+            "linestyle": _LINES[i % len(_LINES)],
+            "markersize": 7,
+            "markeredgecolor": "white",
+            "markeredgewidth": 0.6,
+        }
+        found.append(style)
+    return found
 
 
 def new_figure(width: float, height: float) -> Figure:

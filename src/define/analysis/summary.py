@@ -6,6 +6,8 @@ from pathlib import Path
 
 __all__ = ["RunSummary"]
 
+_OPTIONAL = {"validations", "valid_bleu", "test_bleu", "bleu_signature"}
+
 
 @dataclass(frozen=True)
 class RunSummary:
@@ -23,6 +25,10 @@ class RunSummary:
         seed: Seed of the run.
         tokens: Training tokens seen, repetitions counted.
         history: (training tokens seen, validation perplexity) at each validation.
+        validations: Validations per epoch, if it is known.
+        valid_bleu: BLEU on the validation text, of a translation model.
+        test_bleu: BLEU on the test text.
+        bleu_signature: How BLEU was taken.
     """
 
     name: str
@@ -36,6 +42,22 @@ class RunSummary:
     seed: int
     tokens: int
     history: tuple[tuple[int, float], ...]
+    validations: int | None = None
+    valid_bleu: float | None = None
+    test_bleu: float | None = None
+    bleu_signature: str = ""
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """The same for runs that differ in the seed alone, or in what no parameter tells."""
+        return self.embedding, self.unit, self.context, self.input_output, self.tokens
+
+    @property
+    def epoch_tokens(self) -> float | None:
+        """Training tokens an epoch, if that is known."""
+        if self.validations is None or not self.history:
+            return None
+        return self.history[-1][0] * self.validations / len(self.history)
 
     @property
     def total(self) -> int:
@@ -63,12 +85,13 @@ class RunSummary:
         if not isinstance(content, dict):
             raise ValueError(f"{path} must hold one JSON object, not a {type(content).__name__}.")
         names = {field.name for field in fields(cls)}
-        if missing := sorted(names - content.keys()):
+        if missing := sorted(names - content.keys() - _OPTIONAL):
             raise ValueError(f"{path} lacks the field {missing[0]!r}.")
         if unknown := sorted(content.keys() - names):
             raise ValueError(f"{path} has the unknown field {unknown[0]!r}.")
         for field in fields(cls):
-            content[field.name] = _checked(path, field.name, field.type, content[field.name])
+            if field.name in content:
+                content[field.name] = _checked(path, field.name, field.type, content[field.name])
         return cls(**content)
 
 
@@ -84,7 +107,7 @@ def _checked(path: str | Path, name: str, kind: object, value: object) -> object
         (kind is str and isinstance(value, str))
         or (kind is int and _is_number(value) and isinstance(value, int))
         or (kind not in (str, int) and _is_number(value))
-        or (name == "test_perplexity" and value is None)
+        or (name in ("test_perplexity", *_OPTIONAL) and value is None)
     ):
         return value
     raise ValueError(f"{path} has {value!r} in the field {name!r}.")

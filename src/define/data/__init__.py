@@ -1,8 +1,24 @@
 """Text as tensors: vocabularies, corpora of ids, batches for truncated backpropagation."""
 
+from define.data.bpe import BytePairs
+from define.data.parallel import ParallelCorpus, ParallelText, Sentences
 from define.data.pydocs import PyDocs
 from define.data.segments import Segments
 from define.data.text import Corpus, Text
+from define.data.token_batches import TokenBatches
 from define.data.vocabulary import END_OF_LINE, UNKNOWN, Vocabulary
 
-__all__ = ["END_OF_LINE", "UNKNOWN", "Corpus", "PyDocs", "Segments", "Text", "Vocabulary"]
+__all__ = [
+    "END_OF_LINE",
+    "UNKNOWN",
+    "BytePairs",
+    "Corpus",
+    "ParallelCorpus",
+    "ParallelText",
+    "PyDocs",
+    "Segments",
+    "Sentences",
+    "Text",
+    "TokenBatches",
+    "Vocabulary",
+]

@@ -36,6 +36,8 @@ class Text:
             ``<unk>`` in the text, ``<unk>`` would never be seen in training, and its vector and
             its probability in other texts would be those of the initialization.
         cache: Where ids are kept, see `define.data.cache.cache_folder`.
+        evaluation: The folder of ``valid`` and ``test`` where it is another than that of ``train``:
+            a model can then be measured on a published text that it was not trained for.
     """
 
     path: Path
@@ -43,13 +45,14 @@ class Text:
     max_size: int | None = None
     min_count: int | None = None
     cache: Path | None = None
+    evaluation: Path | None = None
 
     def open(self) -> "Corpus":
         """The corpus; its parts are built or read when they are first asked for."""
         return Corpus(self._locate, self.vocabulary, self.max_size, self.min_count, self.cache)
 
     def _locate(self, split: str) -> Path:
-        folder = Path(self.path)
+        folder = Path(self.path if split == "train" or not self.evaluation else self.evaluation)
         if not folder.is_dir():
             what = "is a file" if folder.exists() else "does not exist"
             raise FileNotFoundError(f"The text folder {folder} {what}; a folder is needed.")

@@ -1,5 +1,7 @@
 """Transformer-XL: a Transformer that reads on from a memory, with relative positions."""
 
+from functools import partial
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -33,15 +35,24 @@ def _relative_shift(
 class _RelativeAttention(nn.Module):
     """Attention of x to its context, with the four terms of Section 3.3."""
 
-    def __init__(self, embedding_dim: int, num_heads: int, head_dim: int, dropout: float) -> None:
+    def __init__(
+        self,
+        embedding_dim: int,
+        num_heads: int,
+        head_dim: int,
+        dropout: float,
+        device: torch.device | str | None,
+        dtype: torch.dtype | None,
+    ) -> None:
         super().__init__()
         self.num_heads, self.head_dim, self.dropout = num_heads, head_dim, dropout
         width = num_heads * head_dim
+        linear = partial(nn.Linear, bias=False, device=device, dtype=dtype)
         # Queries apart from keys and values: nothing asks on behalf of the memory.
-        self.query = nn.Linear(embedding_dim, width, bias=False)
-        self.key_value = nn.Linear(embedding_dim, 2 * width, bias=False)
-        self.position = nn.Linear(embedding_dim, width, bias=False)
-        self.output = nn.Linear(width, embedding_dim, bias=False)
+        self.query = linear(embedding_dim, width)
+        self.key_value = linear(embedding_dim, 2 * width)
+        self.position = linear(embedding_dim, width)
+        self.output = linear(width, embedding_dim)
 
     def forward(
         self,
@@ -90,15 +101,17 @@ class _Layer(nn.Module):
     ) -> None:
         super().__init__()
         embedding_dim = attention.output.out_features
+        weight = attention.output.weight
+        like = {"device": weight.device, "dtype": weight.dtype}
         self.attention = attention
-        self.attention_norm = nn.LayerNorm(embedding_dim)
+        self.attention_norm = nn.LayerNorm(embedding_dim, **like)
         self.feedforward = nn.Sequential(
-            nn.Linear(embedding_dim, inner_dim),
+            nn.Linear(embedding_dim, inner_dim, **like),
             nn.ReLU(),
             nn.Dropout(dropout),
-            nn.Linear(inner_dim, embedding_dim),
+            nn.Linear(inner_dim, embedding_dim, **like),
         )
-        self.feedforward_norm = nn.LayerNorm(embedding_dim)
+        self.feedforward_norm = nn.LayerNorm(embedding_dim, **like)
         self.dropout = nn.Dropout(dropout)
         self.pre_norm = pre_norm
 
@@ -141,11 +154,17 @@ class TransformerXL(nn.Module):
         attention_dropout: Of the attention weights.
         pre_norm: Whether LayerNorm comes before attention and feed-forward instead of after the
             sum, as published. There is a last LayerNorm before the output then.
-        same_length: Whether each query sees itself and at most `memory_length` positions before
-            it, however long the segment, instead of all there are. Meant for evaluation; then
-            results do not depend on how a text is cut. An attribute that may be changed.
+        input_scale: What the input is multiplied by. The published code has the square root of m,
+            because its embeddings are tied to the output, where they must be small.
+        evaluation_memory_length: `memory_length` in evaluation mode; the same if None. An attribute
+            that may be changed.
+        same_length: Whether in evaluation mode each query sees itself and at most the memory's
+            length of positions before it, however long the segment, instead of all there are:
+            results then do not depend on how a text is cut. An attribute that may be changed.
         clamp_length: Distances beyond it are taken for it, so that a model evaluated with a longer
             memory meets no distance unseen in training. An attribute that may be changed.
+        device: Device of the parameters.
+        dtype: Type of the parameters.
 
     Raises:
         ValueError: If a size is out of range, or an input does not have the sizes given here.
@@ -158,7 +177,7 @@ class TransformerXL(nn.Module):
         >>> model = TransformerXL(8, depth=2, num_heads=2, head_dim=4, memory_length=5)
         >>> model
         TransformerXL(
-          8, depth=2, memory_length=5, same_length=False, clamp_length=None
+          8, depth=2, memory_length=5, evaluation_memory_length=None, same_length=False, ...
           ...
         >>> y, state = model(torch.randn(3, 7, 8))
         >>> y, state = model(torch.randn(3, 7, 8), state)
@@ -178,8 +197,12 @@ class TransformerXL(nn.Module):
         dropout: float = 0.1,
         attention_dropout: float = 0.0,
         pre_norm: bool = False,
+        input_scale: float = 1.0,
+        evaluation_memory_length: int | None = None,
         same_length: bool = False,
         clamp_length: int | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         inner_dim = 5 * embedding_dim if inner_dim is None else inner_dim
@@ -190,26 +213,33 @@ class TransformerXL(nn.Module):
             )
         if memory_length < 0:
             raise ValueError(f"{memory_length=} must not be negative.")
+        if evaluation_memory_length is not None and evaluation_memory_length < 0:
+            raise ValueError(f"{evaluation_memory_length=} must not be negative.")
+        if clamp_length is not None and clamp_length < 0:
+            raise ValueError(f"{clamp_length=} must not be negative.")
         if not (0 <= dropout < 1 and 0 <= attention_dropout < 1):
             raise ValueError(f"{dropout=} and {attention_dropout=} must be in [0, 1).")
         self.input_size = self.output_size = embedding_dim
         self.depth = depth
+        self.input_scale = input_scale
         self.memory_length = memory_length
+        self.evaluation_memory_length = evaluation_memory_length
         self.same_length = same_length
         self.clamp_length = clamp_length
 
-        self.content_bias = nn.Parameter(torch.empty(num_heads, head_dim))  # u, "r_w_bias"
-        self.position_bias = nn.Parameter(torch.empty(num_heads, head_dim))  # v, "r_r_bias"
+        like = {"device": device, "dtype": dtype}
+        self.content_bias = nn.Parameter(torch.empty(num_heads, head_dim, **like))  # u, "r_w_bias"
+        self.position_bias = nn.Parameter(torch.empty(num_heads, head_dim, **like))  # v, "r_r_bias"
         self.layers = nn.ModuleList(
             _Layer(
-                _RelativeAttention(embedding_dim, num_heads, head_dim, attention_dropout),
+                _RelativeAttention(embedding_dim, num_heads, head_dim, attention_dropout, **like),
                 inner_dim,
                 dropout,
                 pre_norm,
             )
             for _ in range(depth)
         )
-        self.norm = nn.LayerNorm(embedding_dim) if pre_norm else nn.Identity()
+        self.norm = nn.LayerNorm(embedding_dim, **like) if pre_norm else nn.Identity()
         self.dropout = nn.Dropout(dropout)
         self.reset_parameters()
 
@@ -241,16 +271,22 @@ class TransformerXL(nn.Module):
             raise ValueError(f"state of shape {tuple(state.shape)} must have shape {expected}.")
 
         keys = state.shape[2] + time
-        kept = max(keys - self.memory_length, 0)
+        kept = max(keys - self._reach(), 0)
         encoding = self.dropout(self._encoding(keys, x))
         mask = self._mask(time, keys, x)
-        x = self.dropout(x)
+        x = self.dropout(x * self.input_scale)
         read = []
         for layer, memory in zip(self.layers, state, strict=True):
             context = torch.cat((memory, x), dim=1)  # (B, S, m)
             read.append(context[:, kept:].detach())
             x = layer(x, context, encoding, mask, self.content_bias, self.position_bias)
         return self.dropout(self.norm(x)), torch.stack(read)
+
+    def _reach(self) -> int:
+        """Length of the memory in the present mode."""
+        if self.training or self.evaluation_memory_length is None:
+            return self.memory_length
+        return self.evaluation_memory_length
 
     def _encoding(self, keys: int, like: Tensor) -> Float[Tensor, "distances features"]:
         """Sinusoids of the distances S, ..., 0: one more than there are, for `_relative_shift`."""
@@ -266,12 +302,13 @@ class TransformerXL(nn.Module):
         positions = torch.arange(keys, device=like.device)
         distance = positions[keys - time :, None] - positions  # (T, S)
         hidden = distance < 0
-        if self.same_length:
-            hidden = hidden | (distance > self.memory_length)
+        if self.same_length and not self.training:
+            hidden = hidden | (distance > self._reach())
         return like.new_zeros(time, keys).masked_fill(hidden, -torch.inf)
 
     def extra_repr(self) -> str:
         return (
             f"{self.input_size}, depth={self.depth}, memory_length={self.memory_length}, "
+            f"evaluation_memory_length={self.evaluation_memory_length}, "
             f"same_length={self.same_length}, clamp_length={self.clamp_length}"
         )

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,9 +11,16 @@ import torch
 from define.analysis import embedding_scalars
 from define.data import END_OF_LINE, PyDocs, Segments, Text, Vocabulary
 from define.models import LanguageModel
-from define.training import Run, Training, mean_nll
+from define.training import (
+    ContinuousCache,
+    Run,
+    Training,
+    cached_nll,
+    choose_cache,
+    mean_nll,
+)
 
-__all__ = ["Experiment", "evaluate", "generate", "train"]
+__all__ = ["Experiment", "evaluate", "generate", "train", "tune_cache"]
 
 
 @dataclass(frozen=True)
@@ -24,12 +32,14 @@ class Experiment:
         data: The text.
         training: How to train.
         seed: That of the initialization, used for training too.
+        start_from: Folder of a run whose best weights training begins with.
     """
 
     model: LanguageModel
     data: Text | PyDocs
     training: Training
     seed: int
+    start_from: Path | None = None
 
 
 def train(experiment: Experiment, run: Run) -> dict[str, Any]:
@@ -39,7 +49,9 @@ def train(experiment: Experiment, run: Run) -> dict[str, Any]:
         The summary that is also written to `summary.json`.
 
     Raises:
-        ValueError: If the run folder has another vocabulary.
+        FileNotFoundError: If it is to start from what is no trained run.
+        ValueError: If the run folder has another vocabulary, or the run to start from has, or
+            another model.
     """
     from define.training.fit import fit  # imports Lightning
 
@@ -52,12 +64,11 @@ def train(experiment: Experiment, run: Run) -> dict[str, Any]:
     test = Segments(test_ids, training.evaluation_batch_size, training.length, drop_last=False)
     run.checkpoint.parent.mkdir(parents=True, exist_ok=True)
     if run.vocabulary.exists():
-        theirs, ours = Vocabulary.read(run.vocabulary), corpus.vocabulary
-        if theirs.fingerprint != ours.fingerprint:
-            raise ValueError(
-                f"{run.vocabulary} has {len(theirs)} words (fingerprint {theirs.fingerprint}), the "
-                f"text {len(ours)} ({ours.fingerprint}): train into another folder."
-            )
+        _check_vocabulary(run, corpus.vocabulary, "train into another folder")
+    if experiment.start_from is not None and not run.checkpoint.is_file():
+        start = Run.open(experiment.start_from)
+        _check_vocabulary(start, corpus.vocabulary, "start from another run")
+        start.load_weights(model)
     corpus.vocabulary.write(run.vocabulary)
 
     def batches(ids: Any, size: int, rank: int, world_size: int, **options: Any) -> Segments:  # noqa: ANN401
@@ -97,12 +108,25 @@ def train(experiment: Experiment, run: Run) -> dict[str, Any]:
     return summary
 
 
+def _check_vocabulary(run: Run, ours: Vocabulary, remedy: str) -> None:
+    theirs = Vocabulary.read(run.vocabulary)
+    if theirs.fingerprint != ours.fingerprint:
+        raise ValueError(
+            f"{run.vocabulary} has {len(theirs)} words (fingerprint {theirs.fingerprint}), the "
+            f"text {len(ours)} ({ours.fingerprint}): {remedy}."
+        )
+
+
 def _correlation(model: LanguageModel) -> dict[str, float]:
     return embedding_scalars(model.embedding)
 
 
 def evaluate(
-    experiment: Experiment, run: Run, split: str = "test", batch_size: int | None = None
+    experiment: Experiment,
+    run: Run,
+    split: str = "test",
+    batch_size: int | None = None,
+    cache: ContinuousCache | None = None,
 ) -> float:
     """Perplexity of a trained run on a split of its text.
 
@@ -112,16 +136,40 @@ def evaluate(
         split: "train", "valid" or "test".
         batch_size: Columns of text; the recipe's if omitted. With 1 every token has all tokens
             before it as context.
+        cache: Remembers recent hidden states, for each column its own.
     """
     run.load_weights(experiment.model)
+    segments = _segments(experiment, split, batch_size)
+    if cache is None:
+        return math.exp(mean_nll(experiment.model, segments, split))
+    settings = cache.size, [cache.theta], [cache.weight]
+    return math.exp(cached_nll(experiment.model, segments, *settings, title=split))
+
+
+def tune_cache(
+    experiment: Experiment, run: Run, cache: ContinuousCache, batch_size: int | None = None
+) -> ContinuousCache:
+    """The cache of the given size that is best on a run's validation text.
+
+    Args:
+        experiment: The run's experiment, with the run's vocabulary.
+        run: The run; its best weights are read into the model.
+        cache: Has the size.
+        batch_size: Columns of text; the recipe's if omitted.
+    """
+    run.load_weights(experiment.model)
+    segments = _segments(experiment, "valid", batch_size)
+    return choose_cache(experiment.model, segments, cache, title="cache")
+
+
+def _segments(experiment: Experiment, split: str, batch_size: int | None) -> Segments:
     settings = experiment.training
-    segments = Segments(
+    return Segments(
         experiment.data.open().split(split),
         settings.evaluation_batch_size if batch_size is None else batch_size,
         settings.length,
         drop_last=False,
     )
-    return math.exp(mean_nll(experiment.model, segments, split))
 
 
 def generate(

@@ -1,19 +1,21 @@
 """Language models on text."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from define.data import PyDocs, Text
+from define.dropout import drop_words
 from define.embedding import AdaptiveEmbedding, DeFINE, Embedding
 from define.models import LSTM, LanguageModel
 from define.recipes.experiment import Experiment
 from define.softmax import AdaptiveSoftmax, TiedSoftmax
 from define.training import Training
 
-__all__ = ["penn_treebank", "pydocs", "text", "wikitext_2"]
+__all__ = ["pydocs", "text"]
 
 MakeEmbedding = Callable[[int, int], nn.Embedding | Embedding]
 
@@ -27,9 +29,16 @@ def _lstm(
     embedding_std: float = 0.4,
     hidden_size: int = 200,
     num_layers: int = 2,
+    output_size: int | None = None,
+    narrow: bool = False,
     dropout: float = 0.2,
+    input_dropout: float | None = None,
+    output_dropout: float | None = None,
+    weight_dropout: float = 0.0,
+    word_dropout: float = 0.0,
     cutoffs: Sequence[int] = (),
     training: Training = Training(),
+    start_from: Path | None = None,
     seed: int = 1,
 ) -> Experiment:
     """An LSTM language model with tied output: the parent of the recipes.
@@ -42,29 +51,44 @@ def _lstm(
             whatever its kind.
         hidden_size: Width of the LSTM.
         num_layers: Layers of the LSTM.
-        dropout: Locked dropout before, between and after the layers.
+        output_size: Width of its last layer; `hidden_size` if omitted.
+        narrow: Whether the last layer is instead as wide as the table that the output is tied to;
+            where the two differ, the output projects to the table's width.
+        dropout: Locked dropout between the layers.
+        input_dropout: Locked dropout before them; as between them if omitted.
+        output_dropout: Locked dropout after them; as between them if omitted.
+        weight_dropout: Dropout of hidden-to-hidden weights.
+        word_dropout: Dropout of whole words from the table, that of the Map with DeFINE.
         cutoffs: First id of each further band of an adaptive softmax; exact full softmax if
             empty.
         training: How to train.
+        start_from: Folder of a run of the same model whose best weights training begins with.
         seed: Of initialization and training.
     """
     torch.manual_seed(seed)
     module = embedding(len(data.open().vocabulary), embedding_dim)
     _draw(module, embedding_std)
+    map = getattr(module, "map", module)  # what the output shares its table with
+    if narrow:
+        output_size = map.embedding_dim
     backbone = LSTM(
         embedding_dim,
         hidden_size,
         num_layers,
+        output_size=output_size,
         dropout=dropout,
-        input_dropout=dropout,
-        output_dropout=dropout,
+        input_dropout=dropout if input_dropout is None else input_dropout,
+        output_dropout=dropout if output_dropout is None else output_dropout,
+        weight_dropout=weight_dropout,
     )
-    map = getattr(module, "map", module)  # what the output shares its table with
     if isinstance(map, AdaptiveEmbedding) or cutoffs:
-        head = AdaptiveSoftmax(map, hidden_size, cutoffs or None)
+        head = AdaptiveSoftmax(map, backbone.output_size, cutoffs or None)
     else:
-        head = TiedSoftmax(map, hidden_size)
-    return Experiment(LanguageModel(module, backbone, head), data, training, seed)
+        head = TiedSoftmax(map, backbone.output_size)
+    if word_dropout:
+        drop_words(module, word_dropout)
+    model = LanguageModel(module, backbone, head)
+    return Experiment(model, data, training, seed, start_from)
 
 
 def _draw(embedding: nn.Embedding | Embedding, std: float) -> None:
@@ -96,20 +120,6 @@ def pydocs(
         training=training,
         **options,
     )
-
-
-def penn_treebank(data: Text, **options: Any) -> Experiment:  # noqa: ANN401
-    """A small LSTM on Penn Treebank at the scale of one CPU core, not the paper's model."""
-    return _lstm(data, **options)
-
-
-def wikitext_2(
-    data: Text,
-    training: Training = Training(epochs=3),
-    **options: Any,  # noqa: ANN401
-) -> Experiment:
-    """A small LSTM on WikiText-2 at the scale of one CPU core, not the paper's model."""
-    return _lstm(data, training=training, **options)
 
 
 def text(data: Text, **options: Any) -> Experiment:  # noqa: ANN401

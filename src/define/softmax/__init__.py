@@ -2,6 +2,14 @@
 
 from define.softmax.adaptive import AdaptiveSoftmax
 from define.softmax.base import OutputLayer
+from define.softmax.cutoffs import AdaptiveSoftmaxCost, choose_cutoffs
 from define.softmax.full import Softmax, TiedSoftmax
 
-__all__ = ["AdaptiveSoftmax", "OutputLayer", "Softmax", "TiedSoftmax"]
+__all__ = [
+    "AdaptiveSoftmax",
+    "AdaptiveSoftmaxCost",
+    "OutputLayer",
+    "Softmax",
+    "TiedSoftmax",
+    "choose_cutoffs",
+]

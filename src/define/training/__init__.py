@@ -1,7 +1,24 @@
 """Training of language models on Lightning, evaluation, and the run folders it leaves."""
 
+from define.training.continuous_cache import ContinuousCache, cached_nll, choose_cache
 from define.training.evaluation import mean_nll
+from define.training.nt_asgd import NTASGD, AveragedSGD
 from define.training.run import Run
+from define.training.schedule import Constant, Cosine, InverseSquareRoot, Schedule, StepDecay
 from define.training.settings import Training
 
-__all__ = ["Run", "Training", "mean_nll"]
+__all__ = [
+    "AveragedSGD",
+    "Constant",
+    "ContinuousCache",
+    "Cosine",
+    "InverseSquareRoot",
+    "NTASGD",
+    "Run",
+    "Schedule",
+    "StepDecay",
+    "Training",
+    "cached_nll",
+    "choose_cache",
+    "mean_nll",
+]

@@ -1,4 +1,4 @@
-"""Runs the training of a language model into a run folder."""
+"""Runs a training into a run folder."""
 
 import logging
 import os
@@ -6,17 +6,18 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import lightning.pytorch as pl
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import LearningRateMonitor, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from torch import Tensor
+from torch import nn
 
-from define.models import LanguageModel
-from define.training.module import LanguageModeling
+from define.training.language_modeling import LanguageModeling
+from define.training.module import TrainingModule
+from define.training.nt_asgd import nonmonotonic
 from define.training.run import Run
 from define.training.settings import Training
 
@@ -26,25 +27,28 @@ logger = logging.getLogger("define")
 
 
 def fit(
-    model: LanguageModel,
+    model: Any,  # noqa: ANN401
     training: Training,
     train_batches: Any,  # noqa: ANN401
     valid_batches: Any,  # noqa: ANN401
     run: Run,
     seed: int,
-    measure: Callable[[LanguageModel], Mapping[str, float]] | None = None,
+    measure: Callable[[Any], Mapping[str, float]] | None = None,
+    module: Callable[[Any, Training, int], TrainingModule] = LanguageModeling,
 ) -> dict[str, Any]:
     """Trains a model, or goes on from the run's checkpoint.
 
     Args:
         model: The model; afterwards it has the weights of the best validation.
         training: How to train.
-        train_batches: Makes the training batches for (rank, world_size): an iterable of
-            (tokens, targets) with `__len__`, `state_dict` and `load_state_dict`.
+        train_batches: Makes the training batches for (rank, world_size): an iterable, of
+            (tokens, targets) for a language model, with `__len__`, `state_dict` and
+            `load_state_dict`.
         valid_batches: Makes the validation batches likewise.
         run: Where weights, checkpoints and logs go.
         seed: Of the random numbers in training.
         measure: What else to log at each validation, by name.
+        module: Makes the steps of training from model, `training` and the number of all steps.
 
     Returns:
         What training found out: tokens seen, tokens/s, and the history of validations.
@@ -59,7 +63,7 @@ def fit(
     # Not trainer.estimated_stepping_batches: it sets up the loader too early, and then a run that
     # resumes in its first epoch begins the text anew.
     steps = training.epochs * len(train_batches(0, training.devices))
-    progress = _Progress(run, training.checkpoint_minutes)
+    progress = _Progress(run, training.checkpoint_minutes, training.patience)
     csv = CSVLogger(run.path, name="logs")
     tensorboard = TensorBoardLogger(
         run.path, name="logs", version=csv.version, default_hp_metric=False
@@ -102,7 +106,7 @@ def fit(
         except MisconfigurationException as error:  # an accelerator that is not there, for example
             raise ValueError(str(error)) from error
         trainer.fit(
-            LanguageModeling(model, training, steps),
+            module(model, training, steps),
             datamodule=_Batches(train_batches, valid_batches),
             ckpt_path=run.checkpoint if run.checkpoint.is_file() else None,
             weights_only=False,
@@ -129,7 +133,7 @@ class _Lines(pl.Callback):
         trainer: pl.Trainer,
         pl_module: pl.LightningModule,
         outputs: Any,  # noqa: ANN401
-        batch: tuple[Tensor, Tensor],
+        batch: Any,  # noqa: ANN401
         batch_idx: int,
     ) -> None:
         done, steps = batch_idx + 1, int(trainer.num_training_batches)
@@ -149,7 +153,7 @@ class _Lines(pl.Callback):
 class _Measured(pl.Callback):
     """Logs numbers of the model at each validation."""
 
-    def __init__(self, measure: Callable[[LanguageModel], Mapping[str, float]]) -> None:
+    def __init__(self, measure: Callable[[Any], Mapping[str, float]]) -> None:
         self._measure = measure
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -196,32 +200,42 @@ class _Batches(pl.LightningDataModule):
 class _Progress(pl.Callback):
     """Keeps the best weights, the last checkpoint and the history, and measures the speed."""
 
-    def __init__(self, run: Run, checkpoint_minutes: float) -> None:
+    def __init__(self, run: Run, checkpoint_minutes: float, patience: int) -> None:
         self._run = run
+        self._patience = patience
         self._interval = 60 * checkpoint_minutes
         self._saved = time.monotonic()
         self._started = 0.0
         self.tokens = 0
         self.seconds = 0.0
+        self.best = float("inf")
+        self.stopped = False
         self.history: list[tuple[int, float]] = []  # tokens seen, validation perplexity
 
     def state_dict(self) -> dict[str, Any]:
         return {
             "tokens": self.tokens,
             "seconds": self.seconds,
+            "best": self.best,
+            "stopped": self.stopped,
             "history": [list(point) for point in self.history],
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.tokens = state_dict["tokens"]
         self.seconds = state_dict["seconds"]
+        self.best = state_dict["best"]
+        self.stopped = state_dict["stopped"]
         self.history = [(tokens, perplexity) for tokens, perplexity in state_dict["history"]]
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        trainer.should_stop = self.stopped  # before it was killed
 
     def on_train_batch_start(
         self,
         trainer: pl.Trainer,
         pl_module: pl.LightningModule,
-        batch: tuple[Tensor, Tensor],
+        batch: Any,  # noqa: ANN401
         batch_idx: int,
     ) -> None:
         self._started = time.perf_counter()
@@ -231,11 +245,11 @@ class _Progress(pl.Callback):
         trainer: pl.Trainer,
         pl_module: pl.LightningModule,
         outputs: Any,  # noqa: ANN401
-        batch: tuple[Tensor, Tensor],
+        batch: Any,  # noqa: ANN401
         batch_idx: int,
     ) -> None:
         self.seconds += time.perf_counter() - self._started
-        self.tokens += batch[0].numel() * trainer.world_size
+        self.tokens += cast(TrainingModule, pl_module).count_tokens(batch) * trainer.world_size
         # Resuming is exact only from the end of a batch that no validation follows: Lightning 2.6
         # skips that validation then, and mistakes an epoch's end if the next one is longer.
         done = batch_idx + 1
@@ -248,12 +262,15 @@ class _Progress(pl.Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         perplexity = trainer.callback_metrics["valid_perplexity"].item()
-        best = min((p for _, p in self.history), default=float("inf"))
+        before = [p for _, p in self.history]
         self.history.append((self.tokens, perplexity))
-        # The first one is kept even where it is too large for a number.
-        if (perplexity < best or len(self.history) == 1) and trainer.is_global_zero:
-            model = pl_module.model
-            self._run.save_weights(model)  # pyright: ignore[reportArgumentType]
+        if self._patience and nonmonotonic(before, perplexity, self._patience):
+            self.stopped = trainer.should_stop = True
+        score = cast(TrainingModule, pl_module).score()
+        if score < self.best:
+            self.best = score
+            if trainer.is_global_zero:
+                self._run.save_weights(cast(nn.Module, pl_module.model))
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._save(trainer)

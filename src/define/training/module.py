@@ -1,106 +1,120 @@
-"""The training loop's steps: truncated backpropagation with a state that is carried over."""
+"""What the training of any model shares: schedule, checks, validation, exact checkpoints."""
 
-import math
 from functools import partial
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 
-from define.models import LanguageModel
-from define.softmax.chunked import IGNORED
+from define.embedding import DeFINE
+from define.training.nt_asgd import AveragedSGD
 from define.training.settings import Training
 
-__all__ = ["LanguageModeling", "NonFiniteLossError", "rate_factor"]
+__all__ = ["NonFiniteLossError", "TrainingModule", "map_tensors"]
 
 
 class NonFiniteLossError(ArithmeticError):
     """The loss is NaN or infinite: going on would only spoil what was learned."""
 
 
-def rate_factor(step: int, *, steps: int, warmup: float, final: float) -> float:
-    """What the learning rate is multiplied by: linear warm-up, then half a cosine.
+class TrainingModule(pl.LightningModule):
+    """Base of what trains a model.
 
-    Args:
-        step: Steps done so far.
-        steps: Those of the whole training.
-        warmup: Share of them that warm up.
-        final: What the cosine ends at.
-    """
-    rising = round(warmup * steps)
-    if step < rising:
-        return (step + 1) / (rising + 1)
-    done = min(1.0, (step - rising) / max(1, steps - rising))
-    return final + (1 - final) * (1 + math.cos(math.pi * done)) / 2
-
-
-class LanguageModeling(pl.LightningModule):
-    """Trains a language model; logs loss and perplexity of training and validation.
+    A subclass has a `training_step` that returns a loss (see :meth:`check`) and logs it as
+    `train_loss`, a `validation_step` that calls :meth:`add_validation`, and :meth:`count_tokens`.
+    Loss and perplexity of validation are logged here.
 
     Args:
         model: The model.
         training: How to train.
         steps: Those of the whole training, for the schedule of the learning rate.
+
+    Attributes:
+        carried: What this process carries from batch to batch: tensors in tuples or lists. It is
+            part of checkpoints; None if there is nothing.
     """
 
-    def __init__(self, model: LanguageModel, training: Training, steps: int) -> None:
+    def __init__(self, model: nn.Module, training: Training, steps: int) -> None:
         super().__init__()
         self.model = model
         self.training_settings = training
         self.steps = steps
-        self._state: Any = None
-        self._validation_state: Any = None
+        self.carried: Any = None
         self._validation_total = torch.zeros((), dtype=torch.float64)
         self._validation_count = 0
 
-    def on_train_epoch_start(self) -> None:
-        # Not called when training resumes within an epoch: the state then is the checkpoint's.
-        self._state = None
+    def count_tokens(self, batch: Any) -> int:  # noqa: ANN401
+        """Number of tokens of a training batch, for the speed and as the axis of curves."""
+        raise NotImplementedError
 
-    def training_step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
-        nll, state = self.model(*batch, self._state)
-        self._state = _map_tensors(state, torch.Tensor.detach)
-        loss = nll.mean()
-        self._check(loss, "loss")
-        self.log("train_loss", loss, prog_bar=True)
-        return loss
+    def score(self) -> float:
+        """What chooses the best weights after a validation: the smaller, the better."""
+        return self.trainer.callback_metrics["valid_loss"].item()
+
+    def add_validation(self, nll: Tensor, count: int) -> None:
+        """Adds a batch to the validation.
+
+        Args:
+            nll: Sum of negative log-likelihoods in nats.
+            count: Number of tokens that it sums over.
+        """
+        self._validation_total += nll.detach().double().cpu()
+        self._validation_count += count
+
+    def on_validation_start(self) -> None:
+        self._swap()
+
+    def on_validation_end(self) -> None:
+        self._swap()  # after the callbacks, which saved the means as the best weights
+
+    def _swap(self) -> None:
+        """Validates with the means of an optimizer that keeps them."""
+        optimizer = self.trainer.optimizers[0]
+        if isinstance(optimizer, AveragedSGD):
+            optimizer.swap()
 
     def on_validation_epoch_start(self) -> None:
-        self._validation_state, self._validation_count = None, 0
         self._validation_total = torch.zeros((), dtype=torch.float64)
-
-    def validation_step(self, batch: tuple[Tensor, Tensor]) -> None:
-        tokens, targets = batch
-        nll, self._validation_state = self.model(tokens, targets, self._validation_state)
-        self._validation_total += nll.sum().double().cpu()
-        self._validation_count += int((targets != IGNORED).sum())
+        self._validation_count = 0
 
     def on_validation_epoch_end(self) -> None:
         sums = torch.tensor([self._validation_total, self._validation_count], device=self.device)
         total, count = self.trainer.strategy.reduce(sums, reduce_op="sum")
         loss = total / count  # over the tokens of all devices
-        self._check(loss, "validation loss")
+        self.check(loss, "validation loss")
         self.log("valid_loss", loss, sync_dist=True)  # the same on all; else Lightning warns
         self.log("valid_perplexity", loss.exp(), prog_bar=True, sync_dist=True)
+        optimizer = self.trainer.optimizers[0]
+        if isinstance(optimizer, AveragedSGD):
+            optimizer.observe(loss.item())
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         settings = self.training_settings
-        optimizer = settings.optimizer(self.model.parameters())
+        optimizer = settings.optimizer(self._parameter_groups())  # pyright: ignore[reportArgumentType]
         for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate
-        factor = partial(
-            rate_factor,
-            steps=self.steps,
-            warmup=settings.warmup,
-            final=settings.final,
-        )
+            group["lr"] = settings.learning_rate * group.pop("rate", 1.0)
+        factor = partial(settings.schedule.factor, steps=self.steps)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
+
+    def _parameter_groups(self) -> list[Any]:
+        """The parameters, or two groups where those of units have a rate of their own."""
+        parameters, rate = list(self.model.parameters()), self.training_settings.unit_rate
+        unit = set()
+        for module in self.model.modules():
+            if isinstance(module, DeFINE):
+                unit |= set(module.parameters()) - set(module.map.parameters())
+        if rate == 1 or not unit:
+            return parameters
+        return [
+            {"params": [p for p in parameters if p not in unit]},
+            {"params": [p for p in parameters if p in unit], "rate": rate},
+        ]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         for name, parameter in self.model.named_parameters():
@@ -112,7 +126,7 @@ class LanguageModeling(pl.LightningModule):
         # With these, a run that was killed within an epoch goes on to the same numbers.
         gpu = self.device.type == "cuda"
         mine = {
-            "carried": _map_tensors(self._state, torch.Tensor.cpu),
+            "carried": map_tensors(self.carried, torch.Tensor.cpu),
             "random": torch.get_rng_state(),
             "random_gpu": torch.cuda.get_rng_state(self.device) if gpu else None,
         }
@@ -123,12 +137,17 @@ class LanguageModeling(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         mine = checkpoint["processes"][self.trainer.global_rank]
-        self._state = _map_tensors(mine["carried"], lambda t: t.to(self.device))
+        self.carried = map_tensors(mine["carried"], lambda t: t.to(self.device))
         torch.set_rng_state(mine["random"])
         if mine["random_gpu"] is not None and self.device.type == "cuda":
             torch.cuda.set_rng_state(mine["random_gpu"], self.device)
 
-    def _check(self, loss: Tensor, name: str) -> None:
+    def check(self, loss: Tensor, name: str = "loss") -> None:
+        """Checks a loss before anything is done with it.
+
+        Raises:
+            NonFiniteLossError: If it is NaN or infinite.
+        """
         if not torch.isfinite(loss):
             rate = self.trainer.optimizers[0].param_groups[0]["lr"]
             raise NonFiniteLossError(
@@ -140,9 +159,10 @@ class LanguageModeling(pl.LightningModule):
         return f"in epoch {self.current_epoch + 1}, after {self.global_step} steps"
 
 
-def _map_tensors(state: Any, function: Any) -> Any:  # noqa: ANN401
+def map_tensors(state: Any, function: Any) -> Any:  # noqa: ANN401
+    """Applies a function to all tensors in tuples and lists."""
     if isinstance(state, Tensor):
         return function(state)
     if isinstance(state, tuple | list):
-        return type(state)(_map_tensors(part, function) for part in state)
+        return type(state)(map_tensors(part, function) for part in state)
     return state

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from define.training.schedule import Cosine, Schedule
+
 __all__ = ["Training"]
 
 
@@ -17,15 +19,22 @@ class Training:
         epochs: Passes over the training text.
         batch_size: Columns of text read side by side, over all devices.
         length: Tokens a segment, the reach of truncated backpropagation through time.
-        random_lengths: Whether segment lengths vary as in AWD-LSTM.
+        random_lengths: Whether segment lengths vary as in AWD-LSTM, and the learning rate of each
+            step with them: it is that of the schedule at a segment of `length`.
         optimizer: Makes the optimizer from the parameters.
-        learning_rate: Its learning rate at the end of warm-up.
-        warmup: Share of all steps in which the learning rate rises linearly from 0.
-        final: Share of the learning rate that is left at the end of the cosine after warm-up; 1
-            keeps it constant.
+        learning_rate: Its learning rate, whatever the optimizer's own default is.
+        schedule: What it is multiplied by at each step.
+        unit_rate: Factor on the learning rate for the units of DeFINE embeddings: all of their
+            parameters but those of the Map.
+        activation_regularization: Factor alpha of the mean square of the backbone's dropped
+            output, added to the loss (AR).
+        temporal_activation_regularization: Factor beta of the mean square of the steps in time of
+            the output before dropout, added to the loss (TAR).
         clip: Largest norm of the gradient; 0 does not clip.
         evaluation_batch_size: Columns of text in validation.
         validations: Validations per epoch.
+        patience: Ends training once a validation is worse than the best of those more than this
+            many validations before it; 0 never does.
         precision: Lightning's name of the number format: "32-true", "bf16-mixed".
         accelerator: Lightning's name of the kind of device: "auto", "cpu", "gpu".
         devices: Number of devices; each takes its share of `batch_size`.
@@ -41,11 +50,14 @@ class Training:
     random_lengths: bool = False
     optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer] = torch.optim.Adam
     learning_rate: float = 0.002
-    warmup: float = 0.1
-    final: float = 0.0
+    schedule: Schedule = Cosine()
+    unit_rate: float = 1.0
+    activation_regularization: float = 0.0
+    temporal_activation_regularization: float = 0.0
     clip: float = 0.25
     evaluation_batch_size: int = 20
     validations: int = 1
+    patience: int = 0
     precision: str = "32-true"
     accelerator: str = "auto"
     devices: int = 1
@@ -56,12 +68,12 @@ class Training:
         for name in ("epochs", "batch_size", "length", "evaluation_batch_size", "validations"):
             if (value := getattr(self, name)) < 1:
                 raise ValueError(f"{name}={value} must be at least 1.")
-        if self.learning_rate <= 0:
-            raise ValueError(f"learning_rate={self.learning_rate} must be above 0.")
-        if not 0 <= self.warmup < 1 or not 0 <= self.final <= 1 or self.clip < 0:
-            raise ValueError(
-                f"warmup={self.warmup} must be in [0, 1), final={self.final} in [0, 1] and "
-                f"clip={self.clip} at least 0."
-            )
+        for name in ("learning_rate", "unit_rate"):
+            if (value := getattr(self, name)) <= 0:
+                raise ValueError(f"{name}={value} must be above 0.")
+        regularizers = ("activation_regularization", "temporal_activation_regularization")
+        for name in (*regularizers, "clip", "patience"):
+            if (value := getattr(self, name)) < 0:
+                raise ValueError(f"{name}={value} must be at least 0.")
         if self.devices < 1 or self.batch_size % self.devices:
             raise ValueError(f"devices={self.devices} must divide batch_size={self.batch_size}.")

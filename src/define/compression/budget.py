@@ -1,0 +1,84 @@
+"""Widths of a DeFINE that keep to a number of parameters."""
+
+from dataclasses import dataclass
+
+from define.embedding import DeFINE
+
+__all__ = ["Widths", "widths_for_share"]
+
+
+@dataclass(frozen=True)
+class Widths:
+    """Width of the Map and of the end of Expand, and the parameters of such a DeFINE in all."""
+
+    map: int
+    expand_dim: int
+    parameters: int
+
+
+def widths_for_share(
+    num_embeddings: int,
+    embedding_dim: int,
+    share: float,
+    *,
+    depth: int = 1,
+    max_groups: int = 1,
+    unit_share: float = 0.15,
+) -> Widths:
+    """Widths with which a DeFINE has at most a share of the parameters of the plain table.
+
+    The Map is as wide as it can be beside a unit of about `unit_share` of the budget; Expand then
+    takes what is left.
+
+    Args:
+        num_embeddings: Size V of the vocabulary.
+        embedding_dim: Width m of the table.
+        share: Parameters of the DeFINE, unit included, over those of the table (V m).
+        depth: Number of Expand layers.
+        max_groups: Groups of the first Expand layer; the width of the Map is a multiple of it.
+        unit_share: Share of the budget that goes to Expand and Reduce.
+
+    Raises:
+        ValueError: If no widths keep to the share.
+
+    Example:
+        >>> widths_for_share(30_522, 384, 1 / 4)
+        Widths(map=81, expand_dim=914, parameters=2929694)
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f"{share=} must be above 0 and at most 1.")
+    if not 0 <= unit_share < 1:
+        raise ValueError(f"{unit_share=} must be at least 0 and below 1.")
+    budget = int(share * num_embeddings * embedding_dim)
+
+    def parameters(map: int, expand_dim: int) -> int:
+        module = DeFINE(
+            num_embeddings,
+            embedding_dim,
+            map=map,
+            expand_dim=expand_dim,
+            depth=depth,
+            max_groups=max_groups,
+            device="meta",
+        )
+        return sum(parameter.numel() for parameter in module.parameters())
+
+    step = max_groups  # every group count of the schedule is then a divisor, if that is 2^x
+    if max_groups & (max_groups - 1):
+        raise ValueError(f"{max_groups=} must be a power of 2.")
+    last = max(max_groups >> (depth - 1), 1)
+    widest = int(budget * (1 - unit_share) / num_embeddings)
+    for map in range(widest // step * step, 0, -step):
+        if parameters(map, map) > budget:  # the narrowest unit that there is
+            continue
+        low, high = map // last, budget // embedding_dim // last + 1
+        while low + 1 < high:  # as wide as fits
+            middle = (low + high) // 2
+            low, high = (
+                (middle, high) if parameters(map, middle * last) <= budget else (low, middle)
+            )
+        return Widths(map, low * last, parameters(map, low * last))
+    raise ValueError(
+        f"{share=} of {num_embeddings} x {embedding_dim} leaves {budget} parameters, too few for a "
+        f"DeFINE with {depth=} and {max_groups=}."
+    )

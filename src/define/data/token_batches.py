@@ -1,0 +1,180 @@
+"""Batches of sentence pairs, bounded by tokens and made of sentences of similar length."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from define.data.parallel import Sentences
+from define.data.segments import PADDING
+
+_POOL = 64  # batches' worth of pairs that are sorted together
+
+
+class TokenBatches:
+    """Pairs of sentences in batches of at most ``max_tokens`` places, padding counted.
+
+    The pairs of an epoch are shuffled by ``(seed, epoch)``, cut into pools, sorted by length within
+    each pool, cut into batches, and these are shuffled: a batch has little padding, and neither its
+    company nor its place is the same in the next epoch. Each pair comes once an epoch. The number
+    of batches varies a little from epoch to epoch.
+
+    With several ranks, rank r takes every ``world_size``-th batch. In training the last few
+    that do not go round are left out; in evaluation (``shuffle=False``) they go round by batches
+    whose targets are all padding, which count for nothing.
+
+    ``state_dict`` and ``load_state_dict`` are as in `Segments`.
+
+    Args:
+        source: Sentences to translate.
+        target: Their translations.
+        max_tokens: The most places of a batch, source and target together.
+        padding: Id that fills up the source; targets are filled up with -100.
+        shuffle: Whether to shuffle; else all pairs are sorted by length.
+        seed: Of the order.
+        rank: Of this process.
+        world_size: The number of processes.
+
+    Raises:
+        ValueError: If a pair alone has more than ``max_tokens``, or an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        source: Sentences,
+        target: Sentences,
+        max_tokens: int,
+        *,
+        padding: int = 0,
+        shuffle: bool = True,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        if len(source) != len(target) or not len(source):
+            raise ValueError(f"{len(source)=} must equal {len(target)=} and be at least 1.")
+        if not 0 <= rank < world_size:
+            raise ValueError(f"{rank=} must be at least 0 and below {world_size=}.")
+        longest = int((source.lengths + target.lengths).max())
+        if longest > max_tokens:
+            raise ValueError(f"{max_tokens=} must be at least {longest}, the longest pair's.")
+        self._source, self._target = source, target
+        self._max_tokens = max_tokens
+        self._padding = padding
+        self._shuffle = shuffle
+        self._seed = seed
+        self._rank, self._world_size = rank, world_size
+        # What must be equal for a position in one iteration to mean the same in another.
+        self._setting = {
+            "pairs": len(source),
+            "tokens": int(source.lengths.sum() + target.lengths.sum()),
+            "max_tokens": max_tokens,
+            "shuffle": shuffle,
+            "seed": seed,
+            "world_size": world_size,
+        }
+        self._epoch, self._batch = 0, 0  # of the batch that comes next
+        self._plan = self._make_plan(0)
+        self._resuming = False
+
+    def __len__(self) -> int:
+        """The number of this rank's batches in the epoch of the next batch."""
+        return len(self._plan)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield source and target ids, (pairs, places) int64 each."""
+        first = self._batch if self._resuming else 0
+        self._resuming = False
+        epoch, plan = self._epoch, self._plan
+        for batch in range(first, len(plan)):
+            # As in Segments: a state saved while a batch is worked on names the one after it.
+            self._batch = batch + 1
+            if self._batch == len(plan):
+                self._epoch, self._batch = epoch + 1, 0
+                self._plan = self._make_plan(epoch + 1)
+            pairs, counts = plan[batch]
+            source = [self._source[i] for i in pairs]
+            target = [self._target[i] for i in pairs]
+            padded = pad_sequence(target, batch_first=True, padding_value=PADDING)
+            yield (
+                pad_sequence(source, batch_first=True, padding_value=self._padding),
+                padded if counts else torch.full_like(padded, PADDING),
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position, which is the batch that comes next, and the setting that it holds for."""
+        return {"epoch": self._epoch, "batch": self._batch, "setting": dict(self._setting)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Let the next iteration start at a saved position.
+
+        Raises:
+            ValueError: If it was saved under another setting: it would mean another place.
+        """
+        for name, value in self._setting.items():
+            if state["setting"][name] != value:
+                raise ValueError(
+                    f"The position was saved with {name}={state['setting'][name]!r}, "
+                    f"but this iteration has {name}={value!r}."
+                )
+        self._epoch, self._batch = state["epoch"], state["batch"]
+        self._plan = self._make_plan(self._epoch)
+        self._resuming = True
+
+    def _make_plan(self, epoch: int) -> list[tuple[np.ndarray, bool]]:
+        """The pairs of each batch of this rank, and whether their targets count."""
+        draw = np.random.default_rng((self._seed, epoch))
+        batches = token_plan(
+            self._source.lengths,
+            self._target.lengths,
+            self._max_tokens,
+            draw if self._shuffle else None,
+        )
+        size = self._world_size
+        if self._shuffle:
+            rounds = len(batches) // size or 1
+            return [(batches[i % len(batches)], True) for i in self._places(rounds)]
+        rounds = -(-len(batches) // size)
+        return [(batches[min(i, len(batches) - 1)], i < len(batches)) for i in self._places(rounds)]
+
+    def _places(self, rounds: int) -> range:
+        return range(self._rank, rounds * self._world_size, self._world_size)
+
+
+def token_plan(
+    source: np.ndarray, target: np.ndarray, max_tokens: int, draw: np.random.Generator | None
+) -> list[np.ndarray]:
+    """Cut pairs of sentences into batches; see `TokenBatches`.
+
+    Args:
+        source: Tokens of each source sentence.
+        target: Tokens of each target sentence.
+        max_tokens: The most places of a batch.
+        draw: Source of the order; sorted by length throughout if None.
+
+    Returns:
+        The numbers of the pairs of each batch.
+    """
+    if draw is None:
+        pools = [np.arange(len(source))]
+    else:
+        order = draw.permutation(len(source))
+        each = _POOL * max_tokens // max(1, int((source + target).mean()))
+        pools = [order[start : start + each] for start in range(0, len(order), each)]
+    batches: list[np.ndarray] = []
+    for pool in pools:
+        pool = pool[np.lexsort((pool, source[pool], target[pool]))]
+        start = widest = deepest = 0
+        for place, pair in enumerate(pool):
+            wide, deep = max(widest, source[pair]), max(deepest, target[pair])
+            if (place - start + 1) * (int(wide) + int(deep)) > max_tokens:
+                batches.append(pool[start:place])
+                start, wide, deep = place, source[pair], target[pair]
+            widest, deepest = wide, deep
+        batches.append(pool[start:])
+    if draw is not None:
+        batches = [batches[i] for i in draw.permutation(len(batches))]
+    return batches

@@ -1,0 +1,39 @@
+"""Embeddings of this package in the models of Hugging Face transformers.
+
+Importing this makes `AutoModelFor….from_pretrained` know the checkpoints saved with them.
+`DefineX` is the class of the model `X` of transformers: `DefineGPT2LMHeadModel`.
+"""
+
+import transformers
+
+from define.huggingface.config import config_class
+from define.huggingface.export import export
+from define.huggingface.head import TiedHead
+from define.huggingface.model import DefineModel, embedding_of, model_class
+from define.huggingface.onnx import export_onnx
+from define.huggingface.registration import DefineConfig
+from define.huggingface.replace import replace_embedding
+from define.huggingface.tokenizer import check_tokenizer
+
+__all__ = [
+    "DefineConfig",
+    "DefineModel",
+    "TiedHead",
+    "check_tokenizer",
+    "embedding_of",
+    "export",
+    "export_onnx",
+    "model_class",
+    "replace_embedding",
+]
+
+
+def __getattr__(name: str) -> object:
+    # The classes are made when asked for; pickle finds them here by name.
+    base = getattr(transformers, name.removeprefix("Define"), None)
+    if name.startswith("Define") and isinstance(base, type):
+        if issubclass(base, transformers.PreTrainedModel):
+            return model_class(base)
+        if issubclass(base, transformers.PreTrainedConfig):
+            return config_class(base)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

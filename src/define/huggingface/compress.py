@@ -1,0 +1,171 @@
+"""Compression of the token table of a checkpoint."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import torch
+import transformers
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from define.compression import fit_embedding
+from define.embedding.base import table_size
+from define.huggingface.head import TiedHead, tied_table
+from define.huggingface.places import find_places
+from define.huggingface.replace import replace_embedding
+from define.huggingface.tokenizer import check_tokenizer
+
+__all__ = ["Compression", "Size", "compress", "load_plain", "read_weights"]
+
+
+@dataclass(frozen=True)
+class Size:
+    """Parameters and their bytes, each counted once however often it is used."""
+
+    parameters: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Compression:
+    """What a compression did to a model.
+
+    Args:
+        linear_error: Relative error of the best linear factorization with this Map.
+        error: Relative error of the table that the embedding now stands for.
+        head_error: The same for the tied head; None if no head is tied.
+        embedding: Size of the table before and of the embedding after, in that order.
+        model: Size of the whole model before and after.
+    """
+
+    linear_error: float
+    error: float
+    head_error: float | None
+    embedding: tuple[Size, Size]
+    model: tuple[Size, Size]
+
+    def __str__(self) -> str:
+        lines = [f"relative error of the table: {self.error:.4f} (linear {self.linear_error:.4f})"]
+        if self.head_error is not None:
+            lines.append(f"relative error of the tied head's table: {self.head_error:.4f}")
+        for name, (before, after) in (("embedding", self.embedding), ("model", self.model)):
+            lines.append(
+                f"{name}: {before.parameters:,} -> {after.parameters:,} parameters "
+                f"({after.parameters / before.parameters:.3f}), "
+                f"{before.bytes:,} -> {after.bytes:,} bytes"
+            )
+        return "\n".join(lines)
+
+
+def compress(
+    model: PreTrainedModel,
+    factory: Callable[[int, int, int | None], nn.Module],
+    weights: Tensor | None = None,
+    *,
+    rounds: int = 40,
+    seed: int = 0,
+    progress: bool | None = None,
+) -> tuple[PreTrainedModel, Compression]:
+    """Replaces the token table of a model, in place, by an embedding that is fitted to it.
+
+    A head that was tied to the table is tied to the Map, and its projection is the least-squares
+    one; a constant that this leaves out is the same for all words and changes no probability.
+
+    Args:
+        model: A plain model of transformers.
+        factory: Makes the embedding from (num_embeddings, embedding_dim, padding_idx).
+        weights: What an error in each row costs, such as counts of the tokens (V).
+        rounds: Most rounds of :func:`~define.fit_embedding`.
+        seed: Of the fit.
+        progress: Whether to show a progress bar; if omitted, on a terminal alone.
+
+    Returns:
+        The model, now of a class of this package, and what it cost.
+
+    Raises:
+        ValueError: If the model has no input embedding or one of this package already, or its head
+            is tied and the Map as wide as the table.
+    """
+    places = find_places(model)
+    table = cast(nn.Embedding, places.table)
+    old, whole = _size(table), _size(model)
+    rows = table.weight.detach().float()
+    embedding = factory(table.num_embeddings, table.embedding_dim, table.padding_idx)
+    map_dim = table_size(tied_table(embedding))[1]
+    if places.tied and map_dim == table.embedding_dim:
+        raise ValueError(
+            f"{map_dim=} must be below embedding_dim={table.embedding_dim}: the head is tied to "
+            "the Map through a projection."
+        )
+    fit = fit_embedding(rows, embedding, weights, rounds=rounds, seed=seed, progress=progress)
+    model = replace_embedding(model, embedding)
+    new = _size(embedding)
+    head = model.get_output_embeddings()
+    head_error = _fit_head(head, rows, weights) if isinstance(head, TiedHead) else None
+    return model, Compression(fit.start, fit.error, head_error, (old, new), (whole, _size(model)))
+
+
+@torch.no_grad()
+def _fit_head(head: TiedHead, table: Tensor, weights: Tensor | None) -> float:
+    """Sets the head's projection so that its table is the nearest, up to a constant row."""
+    map = head.tied.weight.detach().double()
+    weights = table.new_ones(len(table)) if weights is None else weights
+    w = (weights / weights.sum()).double()[:, None].to(table.device)
+    # A row added to the whole table adds the same number to all logits.
+    map, rows = map - (w * map).sum(0), table.double() - (w * table).sum(0)
+    matrix = torch.linalg.lstsq(w.sqrt() * map, w.sqrt() * rows, driver="gelsd").solution
+    cast(nn.Linear, head.projection).weight.copy_(matrix)
+    map = map @ matrix
+    return float((w * (map - rows).square()).sum() / (w * rows.square()).sum())
+
+
+def _size(module: nn.Module) -> Size:
+    parameters = list(module.parameters())
+    return Size(
+        sum(p.numel() for p in parameters), sum(p.numel() * p.element_size() for p in parameters)
+    )
+
+
+def load_plain(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
+    """The model of a checkpoint folder, of its own class, and its tokenizer if it has one.
+
+    Raises:
+        FileNotFoundError: If the folder is no checkpoint.
+        ValueError: If its model is not one of transformers, or its tokenizer knows more tokens
+            than the model.
+    """
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"{folder} is no checkpoint folder: it has no config.json.")
+    config = AutoConfig.from_pretrained(folder)
+    if hasattr(config, "define"):
+        raise ValueError(f"{folder} already has an embedding of this package.")
+    name = (config.architectures or ["(none)"])[0]
+    cls = getattr(transformers, name, None)
+    if cls is None:
+        raise ValueError(
+            f"{folder / 'config.json'} names the architecture {name}, not one of transformers."
+        )
+    model = cls.from_pretrained(folder, dtype="auto")
+    if not any(folder.glob("tokenizer*")) and not any(folder.glob("vocab.*")):
+        return model, None
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    check_tokenizer(model, tokenizer)
+    return model, tokenizer
+
+
+def read_weights(path: Path) -> Tensor:
+    """Numbers from a text file, one a line, in the order of ids.
+
+    Raises:
+        ValueError: If a line is no number.
+    """
+    numbers = []
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                numbers.append(float(line))
+            except ValueError:
+                raise ValueError(f"{path}, line {number}: {line.strip()!r} is no number.") from None
+    return torch.tensor(numbers, dtype=torch.float64)

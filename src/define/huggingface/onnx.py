@@ -1,0 +1,153 @@
+"""Writes embeddings and models as ONNX files."""
+
+import copy
+import inspect
+import os
+import warnings
+from functools import singledispatch
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from define.embedding import AdaptiveEmbedding, DeFINE, Embedding, ProjectedEmbedding
+from define.huggingface.borrowed import BorrowedEmbedding
+from define.huggingface.head import TiedHead
+from define.huggingface.places import put
+
+__all__ = ["PerToken", "export_onnx"]
+
+_EXAMPLE = (2, 5)  # batch and time of the ids that the exporter traces with; both are dynamic
+
+
+class PerToken(nn.Module):
+    """An embedding that computes every token of a batch, in place of every distinct id once.
+
+    The number of distinct ids is only known at run time, which an exported graph can say but few
+    runtimes plan well; the numbers are the same.
+
+    Args:
+        embedding: The embedding.
+    """
+
+    def __init__(self, embedding: Embedding) -> None:
+        super().__init__()
+        self.embedding = embedding
+
+    def forward(self, ids: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch features"]:
+        rows = _rows(self.embedding, ids)
+        if self.embedding.padding_idx is not None:
+            rows = rows.masked_fill((ids == self.embedding.padding_idx)[..., None], 0.0)
+        return rows
+
+
+@singledispatch
+def _rows(embedding: nn.Module, ids: Tensor) -> Tensor:
+    raise TypeError(f"{type(embedding).__name__} cannot be written token by token.")
+
+
+@_rows.register(DeFINE)
+@_rows.register(ProjectedEmbedding)
+def _(embedding: DeFINE | ProjectedEmbedding, ids: Tensor) -> Tensor:
+    return embedding.rows(ids)  # each row by itself, in any order and shape
+
+
+@_rows.register
+def _(embedding: AdaptiveEmbedding, ids: Tensor) -> Tensor:
+    total = 0
+    for band, (start, stop) in enumerate(embedding.bands):
+        inside = (ids >= start) & (ids < stop)
+        rows = F.embedding((ids - start).clamp(0, stop - start - 1), embedding.tables[band])
+        projection = embedding.projection(band)
+        rows = rows if projection is None else F.linear(rows, projection)
+        total = total + rows * inside[..., None]
+    return total
+
+
+class _Model(nn.Module):
+    """A model of transformers with tensors as its only arguments and result."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        options = {}
+        if "use_cache" in inspect.signature(self.model.forward).parameters:
+            options["use_cache"] = False
+        output = self.model(input_ids=input_ids, attention_mask=attention_mask, **options)
+        return output[0]
+
+
+def export_onnx(model: nn.Module, path: str | os.PathLike) -> None:
+    """Writes a model or an embedding as an ONNX file, with batch and time of any size.
+
+    The factorization stays: the file has the parameters that the model has. For a file with a
+    plain table, give ``export(model)`` or ``embedding.to_embedding()``.
+
+    Args:
+        model: An embedding (input ``ids``, output ``embeddings``); or a model of transformers
+            that reads one sequence, an encoder or a causal model, with or without an embedding of
+            this package (inputs ``input_ids`` and ``attention_mask``, int64, both
+            (batch, time); output ``logits``, or ``last_hidden_state`` where it has no head).
+            Causal models are written without a cache.
+        path: The file. Tables above 2 GB would need a second file and are refused.
+
+    Raises:
+        TypeError: If the model is neither.
+        ValueError: If the model is an encoder and decoder, or the file would be too large.
+    """
+    size = sum(p.numel() * p.element_size() for p in model.parameters())
+    if size >= 2**31:
+        raise ValueError(f"The parameters are {size} bytes; one ONNX file holds less than {2**31}.")
+    if isinstance(model, PreTrainedModel):
+        if model.config.is_encoder_decoder:
+            raise ValueError(
+                f"{type(model).__name__} is an encoder and decoder; export_onnx writes models that "
+                "read one sequence. Write model.get_encoder() and the decoder's parts by hand."
+            )
+        module: nn.Module = _Model(model)
+        names, output = ["input_ids", "attention_mask"], "last_hidden_state"
+        if model.get_output_embeddings() is not None:
+            output = "logits"
+    elif isinstance(model, Embedding | nn.Embedding):
+        module, names, output = nn.Sequential(model), ["ids"], "embeddings"
+    else:
+        raise TypeError(f"{type(model).__name__} must be a model of transformers or an embedding.")
+    module = _per_token(copy.deepcopy(module)).cpu().eval()
+    ids = torch.zeros(_EXAMPLE, dtype=torch.int64)
+    arguments = (ids, torch.ones_like(ids))[: len(names)]
+    axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("time")}
+    with warnings.catch_warnings():
+        # Of torch about its own parts, and about both inputs having the same axes.
+        warnings.filterwarnings("ignore", r".*isinstance\(treespec, LeafSpec\)", FutureWarning)
+        warnings.filterwarnings("ignore", "# The axis name", UserWarning)
+        program = torch.onnx.export(
+            module,
+            arguments,
+            input_names=names,
+            output_names=[output],
+            dynamic_shapes=tuple(axes for _ in names),
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None  # None is what the exporter before dynamo gave
+    program.save(os.fspath(path))
+
+
+def _per_token(module: nn.Module) -> nn.Module:
+    """Replaces each embedding of this package, also where it is the Map of another."""
+    for name, part in list(module.named_modules(remove_duplicate=False)):
+        if isinstance(part, TiedHead) and isinstance(part.tied.module, DeFINE | ProjectedEmbedding):
+            put(module, name, part.to_linear())  # instead of computing the table at every call
+    for name, part in list(module.named_modules(remove_duplicate=False)):
+        if isinstance(part, BorrowedEmbedding):  # an encoder by itself
+            put(module, name, part.tied.module)
+    seen: dict[int, PerToken] = {}
+    # From the inside out, so that the name of a Map is still its name.
+    for name, part in reversed(list(module.named_modules(remove_duplicate=False))):
+        if isinstance(part, Embedding):
+            put(module, name, seen.setdefault(id(part), PerToken(part)))
+    return module

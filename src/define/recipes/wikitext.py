@@ -1,0 +1,231 @@
+"""WikiText: the recipes of Tables 1a and 2, and smaller ones for one CPU core."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import torch
+
+from define.data import Text
+from define.embedding import AdaptiveEmbedding, DeFINE
+from define.recipes.experiment import Experiment
+from define.recipes.language import MakeEmbedding, _lstm
+from define.recipes.models import Unit, lstm, transformer_xl
+from define.training import Cosine, StepDecay, Training
+
+__all__ = [
+    "wikipedia_25m",
+    "wikitext_2",
+    "wikitext_2_transformer_xl",
+    "wikitext_103",
+    "wikitext_103_lstm",
+]
+
+WIKITEXT_103_CUTOFFS = (20_000, 40_000, 200_000)  # of the paper
+
+# Those of `define cutoffs --width 96 --tokens 700`.
+WIKITEXT_2_CUTOFFS = (433, 4282, 13_523)
+
+
+def wikitext_103(
+    data: Text,
+    map_dim: int = 128,
+    cutoffs: Sequence[int] = WIKITEXT_103_CUTOFFS,
+    unit: Unit | None = Unit(expand_dim=4096, max_groups=128),
+    embedding: MakeEmbedding | None = None,
+    embedding_dim: int = 384,
+    embedding_std: float = 0.02,
+    num_layers: int = 16,
+    num_heads: int = 10,
+    head_dim: int = 41,
+    inner_dim: int = 1920,
+    memory_length: int = 150,
+    evaluation_memory_length: int | None = None,
+    clamp_length: int | None = None,
+    dropout: float = 0.1,
+    attention_dropout: float = 0.0,
+    # Dai et al.: 200,000 steps of 60 x 150 tokens, here 17.4 passes over 103 M tokens; no warm-up.
+    training: Training = Training(
+        epochs=17,
+        batch_size=60,
+        length=150,
+        learning_rate=0.00025,
+        schedule=Cosine(warmup=0.0),
+        evaluation_batch_size=10,
+    ),
+    seed: int = 1,
+) -> Experiment:
+    """Transformer-XL of Table 2, n = 128 + DeFINE; other rows by map_dim, unit and widths.
+
+    Args:
+        data: The text.
+        map_dim: Width n of the tables of the adaptive embedding; projected to m where it differs.
+        cutoffs: First id of each further band of embedding and softmax; exact full softmax if
+            empty, for another embedding.
+        unit: Puts DeFINE on the embedding; null for none.
+        embedding: Makes another embedding than the adaptive one from vocabulary size and width.
+        embedding_dim: Width m of the model.
+        embedding_std: Standard deviation of tables and embeddings at initialization. What is
+            embedded is then scaled by the square root of m.
+        num_layers: Layers.
+        num_heads: Attention heads.
+        head_dim: Width of a head.
+        inner_dim: Width of the hidden layer of the feed-forward part.
+        memory_length: Positions kept for the next segment.
+        evaluation_memory_length: The same in evaluation, if it is another; every query then sees
+            as many positions (Dai et al. take 640 with `clamp_length` 400).
+        clamp_length: Distances beyond it are taken for it.
+        dropout: Of input, output, positions, feed-forward layers and attention's output.
+        attention_dropout: Of the attention weights.
+        training: How to train.
+        seed: Of initialization and training.
+    """
+    torch.manual_seed(seed)
+    model = transformer_xl(
+        len(data.open().vocabulary),
+        embedding or partial(AdaptiveEmbedding, cutoffs=cutoffs, map_dim=map_dim, div_value=1.0),
+        unit,
+        embedding_dim=embedding_dim,
+        embedding_std=embedding_std,
+        cutoffs=cutoffs,
+        depth=num_layers,
+        num_heads=num_heads,
+        head_dim=head_dim,
+        inner_dim=inner_dim,
+        memory_length=memory_length,
+        evaluation_memory_length=evaluation_memory_length,
+        same_length=evaluation_memory_length is not None,
+        clamp_length=clamp_length,
+        dropout=dropout,
+        attention_dropout=attention_dropout,
+    )
+    return Experiment(model, data, training, seed)
+
+
+def wikitext_103_lstm(
+    data: Text,
+    map_dim: int = 384,
+    cutoffs: Sequence[int] = WIKITEXT_103_CUTOFFS,
+    unit: Unit | None = Unit(depth=7, max_groups=128),
+    embedding: MakeEmbedding | None = None,
+    embedding_std: float = 0.1,
+    hidden_size: int = 1024,
+    num_layers: int = 4,
+    dropout: float = 0.1,  # ours: the paper gives none
+    training: Training = Training(
+        epochs=20,
+        batch_size=60,
+        length=140,
+        optimizer=torch.optim.SGD,
+        learning_rate=20.0,
+        schedule=StepDecay(milestones=(0.75,), gamma=0.1),
+    ),
+    seed: int = 1,
+) -> Experiment:
+    """LSTM of Table 1a, row R4; other rows by map_dim, unit and embedding.
+
+    Args:
+        data: The text.
+        map_dim: Width n = m of Map, embedding and last layer.
+        cutoffs: First id of each further band of embedding and softmax; exact full softmax if
+            empty, for another embedding.
+        unit: Puts DeFINE on the embedding; null for none.
+        embedding: Makes another embedding than the adaptive one from vocabulary size and width.
+        embedding_std: Standard deviation of tables and embeddings at initialization.
+        hidden_size: Width of the other layers.
+        num_layers: Layers.
+        dropout: Locked dropout before, between and after the layers.
+        training: How to train.
+        seed: Of initialization and training.
+    """
+    torch.manual_seed(seed)
+    model = lstm(
+        len(data.open().vocabulary),
+        embedding or partial(AdaptiveEmbedding, cutoffs=cutoffs),
+        unit,
+        embedding_dim=map_dim,
+        embedding_std=embedding_std,
+        cutoffs=cutoffs,
+        hidden_size=hidden_size,
+        num_layers=num_layers,
+        dropout=dropout,
+    )
+    return Experiment(model, data, training, seed)
+
+
+def wikipedia_25m(
+    data: Text,
+    training: Training = Training(
+        epochs=8,
+        batch_size=60,
+        length=150,
+        learning_rate=0.00025,
+        schedule=Cosine(warmup=0.0),
+        evaluation_batch_size=10,
+        validations=4,
+    ),
+    **options: Any,  # noqa: ANN401
+) -> Experiment:
+    """Transformer-XL of Table 2 on 25 M tokens, with WikiText-103's vocabulary and evaluation text.
+
+    Args:
+        data: The text, with `evaluation` the folder of WikiText-103 and `vocabulary` its dict.txt.
+        training: How to train.
+        options: Of `wikitext_103`.
+
+    Raises:
+        ValueError: If no vocabulary is given.
+    """
+    if data.vocabulary is None:
+        raise ValueError(
+            f"data.vocabulary={data.vocabulary} must name WikiText-103's dict.txt: perplexities "
+            "on its text could not be compared otherwise."
+        )
+    return wikitext_103(data, training=training, **options)
+
+
+def wikitext_2(
+    data: Text,
+    cutoffs: Sequence[int] = WIKITEXT_2_CUTOFFS,
+    training: Training = Training(epochs=3),
+    **options: Any,  # noqa: ANN401
+) -> Experiment:
+    """A small LSTM with adaptive softmax on WikiText-2, at the scale of one CPU core."""
+    return _lstm(data, cutoffs=cutoffs, training=training, **options)
+
+
+def wikitext_2_transformer_xl(
+    data: Text,
+    embedding: MakeEmbedding = lambda num_embeddings, embedding_dim: DeFINE(
+        num_embeddings, embedding_dim, map=96, expand_dim=384, depth=3, max_groups=8
+    ),
+    cutoffs: Sequence[int] = WIKITEXT_2_CUTOFFS,
+    unit: Unit | None = None,
+    embedding_dim: int = 200,
+    embedding_std: float = 0.1,
+    num_layers: int = 4,
+    num_heads: int = 4,
+    head_dim: int = 50,
+    inner_dim: int = 800,
+    memory_length: int = 70,
+    training: Training = Training(
+        epochs=3, batch_size=10, length=70, learning_rate=0.001, evaluation_batch_size=10
+    ),
+    **options: Any,  # noqa: ANN401
+) -> Experiment:
+    """A small Transformer-XL on WikiText-2 at the scale of one CPU core, not the paper's model."""
+    return wikitext_103(
+        data,
+        cutoffs=cutoffs,
+        unit=unit,
+        embedding=embedding,
+        embedding_dim=embedding_dim,
+        embedding_std=embedding_std,
+        num_layers=num_layers,
+        num_heads=num_heads,
+        head_dim=head_dim,
+        inner_dim=inner_dim,
+        memory_length=memory_length,
+        training=training,
+        **options,
+    )

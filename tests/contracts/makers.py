@@ -1,0 +1,118 @@
+"""Small embeddings of every kind, and output layers beside the embeddings they are tied to."""
+
+from functools import partial
+
+from torch import nn
+
+from define import (
+    AdaptiveEmbedding,
+    AdaptiveSoftmax,
+    DeFINE,
+    ProjectedEmbedding,
+    Softmax,
+    TiedSoftmax,
+)
+
+V, M = 60, 16  # vocabulary and width
+
+
+def adaptive(v, m, padding_idx=None, **options):
+    return AdaptiveEmbedding(v, m, padding_idx, cutoffs=[v // 6, v // 2], **options)
+
+
+def factory(**options):
+    return {key: value for key, value in options.items() if key in ("device", "dtype")}
+
+
+def define(v, m, padding_idx=None, **options):
+    options = {"map": 8, "expand_dim": 32, "depth": 2, "max_groups": 4} | options
+    return DeFINE(v, m, padding_idx, **options)
+
+
+def of_adaptive(make, v, m, padding_idx=None, **options):
+    map = adaptive(v, 8, div_value=2, **factory(**options))
+    return make(v, m, padding_idx, map=map, **options)
+
+
+def of_table(make, v, m, padding_idx=None, **options):
+    return make(v, m, padding_idx, map=nn.Embedding(v, 8, **factory(**options)), **options)
+
+
+OURS = {
+    "projected": partial(ProjectedEmbedding, map=8),
+    "projected-bias": partial(ProjectedEmbedding, map=8, bias=True),
+    "projected-of-adaptive": partial(of_adaptive, ProjectedEmbedding),
+    "adaptive": adaptive,
+    "adaptive-narrow": partial(adaptive, map_dim=8, div_value=1),
+    "adaptive-project-first": partial(adaptive, project_first=True),
+    "define": define,
+    "define-none": partial(define, skip="none"),
+    "define-residual": partial(define, skip="residual"),
+    "define-concatenation": partial(define, skip="concatenation"),
+    "define-stack": partial(define, groups=(1, 1, 1)),
+    "define-shuffle": partial(define, groups=(4, 4), shuffle=True),
+    "define-shared": partial(define, shared=True),
+    "define-no-reduce": partial(define, reduce=False),
+    "define-no-reduce-map": partial(define, reduce_map=False),
+    "define-norm": partial(define, norm=nn.LayerNorm, activation=nn.GELU),
+    "define-of-adaptive": partial(of_adaptive, define),
+    "define-of-table": partial(of_table, define),
+}
+EMBEDDINGS = {"standard": nn.Embedding} | OURS
+
+
+def pair(head, embedding=None):
+    parts = {"head": head} if embedding is None else {"embedding": embedding, "head": head}
+    return nn.ModuleDict(parts)
+
+
+def tied(make_head, make_embedding=nn.Embedding, width=8, to_map=False):
+    """Makes an embedding, and a head tied to it or to its Map."""
+
+    def make(v=V, ignore_index=-100, **like):
+        embedding = make_embedding(v, width, **like)
+        table = embedding.map if to_map else embedding
+        return pair(make_head(table, ignore_index=ignore_index, **like), embedding)
+
+    return make
+
+
+def plain_softmax(bias):
+    def make(v=V, **options):
+        return pair(Softmax(8, v, bias=bias, **options))
+
+    return make
+
+
+def with_options(make_head, **fixed):
+    def make(table, **options):
+        cut = [table.num_embeddings // 6, table.num_embeddings // 2]
+        cutoffs = {} if isinstance(table, AdaptiveEmbedding) else {"cutoffs": cut}
+        cutoffs = cutoffs if make_head is AdaptiveSoftmax else {}
+        return make_head(table, **cutoffs, **fixed, **options)
+
+    return make
+
+
+_projected = partial(ProjectedEmbedding, map=4)
+_adaptive = partial(with_options, AdaptiveSoftmax)
+_biased = {"bias": True, "cluster_bias": True}
+HEADS = {
+    "softmax": plain_softmax(True),
+    "softmax-no-bias": plain_softmax(False),
+    "tied": tied(TiedSoftmax),
+    "tied-own-projection": tied(with_options(TiedSoftmax, in_features=12, bias=False)),
+    "tied-to-the-map": tied(with_options(TiedSoftmax, in_features=12), define, M, to_map=True),
+    "tied-to-a-computed-table": tied(TiedSoftmax, _projected),
+    "tied-to-define": tied(TiedSoftmax, define, M),
+    "adaptive-of-a-table": tied(_adaptive()),
+    "adaptive-of-a-table-biased": tied(_adaptive(in_features=12, **_biased)),
+    "adaptive-of-a-computed-table": tied(_adaptive(bias=True), _projected),
+    "adaptive": tied(_adaptive(), adaptive, M),
+    "adaptive-own-projection": tied(_adaptive(in_features=12, cluster_bias=True), adaptive, M),
+    "adaptive-untied-projections": tied(_adaptive(tie_projections=False), adaptive, M),
+    "adaptive-narrow": tied(_adaptive(**_biased), partial(adaptive, map_dim=8, div_value=1), M),
+    "adaptive-project-first": tied(
+        _adaptive(tie_projections=False, **_biased), partial(adaptive, project_first=True), M
+    ),
+}

@@ -1,0 +1,192 @@
+import dataclasses
+import functools
+import inspect
+import math
+
+import pytest
+import torch
+from tiny import cache_in, experiment, small_define, write_text
+from torch import nn
+
+from define import ProjectedEmbedding
+from define.data import Segments, Text
+from define.dropout import WordDropout
+from define.recipes import (
+    evaluate,
+    penn_treebank,
+    penn_treebank_fast,
+    penn_treebank_finetune,
+    penn_treebank_small,
+    train,
+    tune_cache,
+)
+from define.training import AveragedSGD, ContinuousCache, Run, Training, cached_nll
+from define.training.language_modeling import LanguageModeling
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path):
+    with cache_in(tmp_path / "cache"):
+        yield
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_text(tmp_path / "text", train=20)  # 200 tokens
+
+
+@pytest.fixture
+def vocabulary(tmp_path):
+    """A text with the 10,000 words of Penn Treebank."""
+    folder = write_text(tmp_path / "words")
+    words = [f"word{i}" for i in range(10_000 - 50)]
+    with (folder / "train.txt").open("a") as file:
+        file.write(" ".join(words * 2) + "\n")  # words that come once are unknown words
+    return Text(folder)
+
+
+def projected(num_embeddings, embedding_dim):
+    return ProjectedEmbedding(num_embeddings, embedding_dim, map=128)
+
+
+def test_published_counts(vocabulary):
+    assert len(vocabulary.open().vocabulary) == 10_000
+    standard = penn_treebank(vocabulary, nn.Embedding).model.parameter_counts()
+    assert standard.total == 24_221_600
+    ours = penn_treebank(vocabulary).model.parameter_counts()
+    assert ours.total == 19_673_760 + ours.unit
+    assert ours.total <= 21_000_000
+    narrow = penn_treebank(vocabulary, projected).model
+    assert narrow.parameter_counts().total == 19_673_760 + 128 * 400
+    assert narrow.backbone.output_size == 128
+    assert isinstance(narrow.head.projection, nn.Identity)
+    assert narrow.head.tied.module is narrow.embedding.map
+
+
+@pytest.mark.parametrize("make", [penn_treebank, penn_treebank_fast])
+def test_the_last_layer_can_keep_its_width(vocabulary, make):
+    model = make(vocabulary, embedding=projected, narrow=False, hidden_size=500).model
+    assert [layer.hidden_size for layer in model.backbone.layers] == [500, 500, 400]
+    assert tuple(model.head.projection.weight.shape) == (128, 400)
+
+
+def test_dropouts_and_training_are_the_published_ones(folder):
+    setting = penn_treebank(Text(folder), nn.Embedding)
+    backbone, training = setting.model.backbone, setting.training
+    assert (backbone.input_dropout.p, backbone.dropout.p, backbone.output_dropout.p) == (
+        0.4,
+        0.25,
+        0.4,
+    )
+    assert {layer.weight_dropout for layer in backbone.layers} == {0.5}
+    [hook] = setting.model.embedding._forward_hooks.values()
+    assert isinstance(hook, WordDropout) and hook.p == 0.1
+    assert (training.learning_rate, training.clip, training.length) == (30.0, 0.25, 70)
+    [group] = training.optimizer(setting.model.parameters()).param_groups
+    assert (group["weight_decay"], group["nonmonotone"]) == (1.2e-6, 5)
+    uniform = 0.1 / math.sqrt(3)  # the deviation of numbers uniform in ± 0.1
+    assert setting.model.embedding.weight.std().item() == pytest.approx(uniform, rel=0.05)
+
+
+TWO_STEPS = {"epochs": 1, "batch_size": 4, "length": 25, "accelerator": "cpu"}
+SMALL = {"hidden_size": 20, "embedding_dim": 12, "output_size": 12, "embedding": small_define}
+
+
+def two_steps(training, **changes):
+    """A recipe's own training, cut to about two steps."""
+    return dataclasses.replace(training, **{**TWO_STEPS, "evaluation_batch_size": 4, **changes})
+
+
+def default(recipe):
+    return inspect.signature(recipe).parameters["training"].default
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """How many tokens each step was trained on."""
+    lengths, step = [], LanguageModeling.training_step
+
+    @functools.wraps(step)
+    def noting(self, batch):
+        lengths.append(batch[0].numel())
+        return step(self, batch)
+
+    monkeypatch.setattr(LanguageModeling, "training_step", noting)
+    return lengths
+
+
+@pytest.mark.parametrize("recipe", [penn_treebank, penn_treebank_fast, penn_treebank_small])
+@pytest.mark.parametrize("embedding", [None, nn.Embedding, projected])
+def test_a_recipe_fits_a_few_steps(recipe, embedding, folder, tmp_path, steps):
+    options = {**SMALL, **({"embedding": embedding} if embedding else {})}
+    setting = recipe(Text(folder), training=two_steps(default(recipe)), **options)
+    summary = train(setting, Run(tmp_path / "run"))
+    assert len(steps) >= 2 and sum(steps) == 4 * (199 // 4)
+    assert math.isfinite(summary["test_perplexity"])
+
+
+def test_the_published_model_at_its_full_size_fits_two_steps(folder, tmp_path, steps):
+    training = two_steps(default(penn_treebank), random_lengths=False)
+    summary = train(penn_treebank(Text(folder), training=training), Run(tmp_path / "run"))
+    assert steps == [100, 96]
+    assert math.isfinite(summary["test_perplexity"])
+
+
+def test_finetuning_goes_on_from_the_best_weights(folder, tmp_path, monkeypatch):
+    first = Run(tmp_path / "first")
+    train(penn_treebank(Text(folder), training=two_steps(default(penn_treebank)), **SMALL), first)
+    first.config.touch()
+    training = two_steps(default(penn_treebank_finetune), epochs=2, learning_rate=1.0)
+    seen, step = [], LanguageModeling.training_step
+
+    @functools.wraps(step)
+    def noting(self, batch):
+        seen.append([p.detach().clone() for p in self.model.parameters()])
+        optimizer = self.trainer.optimizers[0]
+        assert isinstance(optimizer, AveragedSGD) and optimizer.averaged == len(seen) - 1
+        return step(self, batch)
+
+    monkeypatch.setattr(LanguageModeling, "training_step", noting)
+    make = functools.partial(penn_treebank_finetune, Text(folder), training=training, **SMALL)
+    setting = make(start_from=first.path)
+    expected = make(start_from=first.path).model
+    first.load_weights(expected)
+    train(setting, Run(tmp_path / "second"))
+    assert all(torch.equal(a, b) for a, b in zip(seen[0], expected.parameters(), strict=True))
+
+
+def test_what_cannot_be_started_from_is_named(folder, tmp_path, monkeypatch):
+    first = Run(tmp_path / "first")
+    make = functools.partial(penn_treebank_finetune, training=two_steps(Training()), **SMALL)
+    with pytest.raises(ValueError, match="start_from=None"):
+        make(Text(folder))
+    train(penn_treebank(Text(folder), training=two_steps(Training()), **SMALL), first)
+    first.config.touch()
+
+    def trained(*_):
+        raise AssertionError("it was trained")
+
+    monkeypatch.setattr(LanguageModeling, "training_step", trained)
+    run = Run(tmp_path / "run")
+    with pytest.raises(FileNotFoundError, match="nowhere is no trained run"):
+        train(make(Text(folder), start_from=tmp_path / "nowhere"), run)
+    other = functools.partial(make, **{**SMALL, "hidden_size": 21})
+    with pytest.raises(ValueError, match=r"first.* does not fit the model"):
+        train(other(Text(folder), start_from=first.path), run)
+    with (folder / "train.txt").open("a") as file:
+        file.write("another another word word\n")
+    with pytest.raises(ValueError, match=r"first.* has 42 words .*, the text 44 .*another run"):
+        train(make(Text(folder), start_from=first.path), Run(tmp_path / "third"))
+
+
+def test_evaluation_with_a_cache(folder, tmp_path):
+    run, setting = Run(tmp_path / "run"), experiment(folder, learning_rate=0.02)
+    train(setting, run)
+    plain = evaluate(setting, run, "valid", 1)
+    assert evaluate(setting, run, "valid", 1, ContinuousCache(weight=0.0)) == pytest.approx(plain)
+    best = tune_cache(setting, run, ContinuousCache(size=50), 1)
+    tuned = evaluate(setting, run, "valid", 1, best)
+    assert best.size == 50 and tuned <= evaluate(setting, run, "valid", 1, ContinuousCache(50))
+    segments = Segments(setting.data.open().split("valid"), 1, 5, drop_last=False)
+    nll = cached_nll(setting.model, segments, 50, [best.theta], [best.weight])
+    assert tuned == pytest.approx(math.exp(nll))

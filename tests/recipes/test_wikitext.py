@@ -1,0 +1,235 @@
+"""Recipes of Tables 1a and 2: their parameters at full size, and two steps at a small one."""
+
+import math
+from dataclasses import dataclass
+
+import pytest
+import torch
+from tiny import WORDS, cache_in, write_text
+from torch import nn
+
+from define import AdaptiveEmbedding, AdaptiveSoftmax, DeFINE, ProjectedEmbedding, TiedSoftmax
+from define.analysis.counting import shapes_only
+from define.data import Text
+from define.recipes import (
+    evaluate,
+    train,
+    wikipedia_25m,
+    wikitext_2,
+    wikitext_2_transformer_xl,
+    wikitext_103,
+    wikitext_103_lstm,
+)
+from define.recipes.models import Unit
+from define.recipes.paper import paper_rows
+from define.training import Run, StepDecay, Training
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path):
+    with cache_in(tmp_path / "cache"):
+        yield
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_text(tmp_path / "text")
+
+
+@dataclass(frozen=True)
+class Sized:
+    """Stands for a text of which the recipes need no more than the size of its vocabulary."""
+
+    size: int
+    vocabulary: str = "given"
+
+    def open(self):
+        return type("Corpus", (), {"vocabulary": range(self.size)})
+
+
+WIKITEXT_103 = Sized(267_735)
+
+LSTM_ROWS = {
+    "R1 standard": {
+        "map_dim": 256,
+        "embedding": nn.Embedding,
+        "cutoffs": (),
+        "unit": None,
+    },
+    "R2 adaptive": {"map_dim": 256, "unit": None},
+    "R3 + DeFINE, N 3": {"map_dim": 256, "unit": Unit(max_groups=32)},
+    "R4 + DeFINE, N 7": {},
+    "R5 + DeFINE, N 11": {"map_dim": 512, "unit": Unit(depth=11, max_groups=512)},
+}
+TRANSFORMER_ROWS = {
+    "n 410, published": {"map_dim": 410, "embedding_dim": 410, "inner_dim": 2100, "unit": None},
+    **{f"n {n}": {"map_dim": n, "unit": None} for n in (384, 256, 128, 64)},
+    **{f"n {n} + DeFINE": {"map_dim": n} for n in (384, 256, 128, 64)},
+}
+
+
+@pytest.fixture(scope="module")
+def paper():
+    return {row.name: row for row in paper_rows() if row.table.startswith("Table")}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "name", "options"),
+    [(wikitext_103_lstm, *row) for row in LSTM_ROWS.items()]
+    + [(wikitext_103, *row) for row in TRANSFORMER_ROWS.items()],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_every_row_of_the_tables(recipe, name, options, paper):
+    row = paper[name]
+    with shapes_only():
+        model = recipe(WIKITEXT_103, **options).model
+    counts = model.parameter_counts()
+    shared = 820 if recipe is wikitext_103 else 0  # attention's biases are not in the printed ones
+    assert counts.context - shared == row.ours.context
+    assert counts.input_output == row.ours.input_output
+    assert round((counts.context - shared) / 1e6, 2) == row.paper.context
+    assert round(counts.input_output / 1e6, 2) == row.paper.input_output
+    if row.exact:
+        assert counts.unit == 0
+        assert round((counts.total - shared) / 1e6, 2) == row.paper.total
+    else:  # ours has Reduce's path from the Map besides
+        unit = model.embedding
+        assert counts.unit == row.ours.unit + unit.map_dim * unit.embedding_dim
+        assert isinstance(unit.map, AdaptiveEmbedding)
+
+
+def test_all_rows_are_there(paper):
+    assert {*LSTM_ROWS, *TRANSFORMER_ROWS} == {*paper}
+
+
+def test_wikipedia_has_the_models_of_wikitext_103():
+    with shapes_only():
+        models = [recipe(WIKITEXT_103).model for recipe in (wikitext_103, wikipedia_25m)]
+    ours, theirs = ([(n, p.shape) for n, p in model.named_parameters()] for model in models)
+    assert ours == theirs
+
+
+def test_published_settings():
+    with shapes_only():
+        lstm = wikitext_103_lstm(WIKITEXT_103).training
+        transformer = wikitext_103(WIKITEXT_103).training
+    assert lstm.schedule == StepDecay(milestones=(15 / 20,), gamma=0.1) and lstm.epochs == 20
+    assert lstm.optimizer is torch.optim.SGD and lstm.learning_rate == 20
+    tokens = transformer.epochs * 103_227_021
+    assert tokens == pytest.approx(200_000 * 60 * 150, rel=0.03)
+    assert transformer.schedule.factor(0, 100) == 1 and transformer.schedule.factor(100, 100) == 0
+
+
+TWO_STEPS = Training(epochs=1, batch_size=4, length=250, evaluation_batch_size=4, accelerator="cpu")
+SMALL = {"map_dim": 4, "cutoffs": (10, 30), "training": TWO_STEPS}
+SMALL_UNIT = Unit(expand_dim=16, depth=2, max_groups=2)
+TRANSFORMER = {"num_layers": 2, "num_heads": 2, "head_dim": 3, "inner_dim": 8, "embedding_dim": 6}
+
+
+def define(num_embeddings, embedding_dim):
+    return DeFINE(num_embeddings, embedding_dim, map=4, expand_dim=16, depth=2, max_groups=2)
+
+
+def projected(num_embeddings, embedding_dim):
+    return ProjectedEmbedding(num_embeddings, embedding_dim, map=4)
+
+
+def fits(experiment, tmp_path):
+    run = Run(tmp_path / "run")
+    summary = train(experiment, run)
+    assert summary["tokens"] == 4 * (250 + 249)  # two steps
+    assert 1 < summary["valid_perplexity"] < 1000 and 1 < summary["test_perplexity"] < 1000
+    again = evaluate(experiment, run)
+    assert again == pytest.approx(summary["test_perplexity"])
+    return summary
+
+
+@pytest.mark.parametrize("unit", [None, SMALL_UNIT], ids=["", "unit"])
+def test_wikitext_103_fits_two_steps(unit, folder, tmp_path):
+    setting = wikitext_103(Text(folder), unit=unit, memory_length=20, **SMALL, **TRANSFORMER)
+    assert fits(setting, tmp_path)["embedding"] == (
+        "AdaptiveEmbedding" if unit is None else "DeFINE"
+    )
+    assert setting.model.backbone.input_scale == pytest.approx(math.sqrt(6))
+
+
+@pytest.mark.parametrize("unit", [None, SMALL_UNIT], ids=["", "unit"])
+def test_wikitext_103_lstm_fits_two_steps(unit, folder, tmp_path):
+    setting = wikitext_103_lstm(Text(folder), unit=unit, hidden_size=8, **SMALL | {"map_dim": 16})
+    fits(setting, tmp_path)
+    assert setting.model.backbone.output_size == 16
+
+
+@pytest.mark.parametrize("embedding", [nn.Embedding, projected, define])
+@pytest.mark.parametrize("cutoffs", [(), (10, 30)], ids=["", "adaptive-softmax"])
+def test_wikitext_2_transformer_xl_fits_two_steps(embedding, cutoffs, folder, tmp_path):
+    setting = wikitext_2_transformer_xl(
+        Text(folder), embedding, cutoffs=cutoffs, training=TWO_STEPS, **TRANSFORMER
+    )
+    fits(setting, tmp_path)
+    assert isinstance(setting.model.head, AdaptiveSoftmax if cutoffs else TiedSoftmax)
+    embedding = setting.model.embedding
+    assert setting.model.head.tied.module is getattr(embedding, "map", embedding)
+
+
+def test_wikitext_2_fits_two_steps(folder, tmp_path):
+    setting = wikitext_2(Text(folder), cutoffs=(10, 30), training=TWO_STEPS)
+    fits(setting, tmp_path)
+    assert isinstance(setting.model.head, AdaptiveSoftmax)
+
+
+def test_longer_memory_in_evaluation(folder):
+    def backbone(**options):
+        return wikitext_103(
+            Text(folder), memory_length=20, unit=None, **options, **SMALL, **TRANSFORMER
+        ).model.backbone
+
+    published = backbone(evaluation_memory_length=64, clamp_length=40)
+    assert published.evaluation_memory_length == 64 and published.clamp_length == 40
+    assert published.same_length and not backbone().same_length
+
+
+def test_wikipedia_is_measured_on_another_text(folder, tmp_path):
+    """Training text from one folder; vocabulary, validation and test text from another."""
+    other = write_text(tmp_path / "other", seed=1)
+    (other / "train.txt").unlink()
+    counts = "".join(f"{word} {50 - i}\n" for i, word in enumerate(WORDS))
+    (other / "dict.txt").write_text(f"{counts}elsewhere 1\nmadeupword0000 0\n")
+    for split in ("valid", "test"):
+        (folder / f"{split}.txt").unlink()
+    data = Text(folder, vocabulary=other / "dict.txt", evaluation=other)
+    corpus = data.open()
+    assert len(corpus.vocabulary) == len(WORDS) + 3  # <unk>, <eos>, and a word of no text
+    expected = Text(other, vocabulary=other / "dict.txt").open().split("test")
+    assert torch.equal(corpus.split("test"), expected)
+    assert len(corpus.split("train")) == 2000
+    setting = wikipedia_25m(data, unit=SMALL_UNIT, **SMALL, **TRANSFORMER)
+    assert setting.model.embedding.num_embeddings == len(WORDS) + 3
+    fits(setting, tmp_path)
+
+
+def test_wikipedia_without_a_vocabulary(folder):
+    with pytest.raises(ValueError, match=r"data.vocabulary=None must name"):
+        wikipedia_25m(Text(folder))
+
+
+def test_a_split_that_is_missing_elsewhere(folder, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"empty has no split 'valid'"):
+        Text(folder, evaluation=tmp_path / "empty").open().split("valid")
+
+
+def test_unit_takes_any_map():
+    for map in (nn.Embedding(20, 8), AdaptiveEmbedding(20, 8, cutoffs=[5], map_dim=4)):
+        embedding = SMALL_UNIT(map, 6)
+        assert embedding.map is map and embedding(torch.arange(20)).shape == (20, 6)
+        assert len(embedding.expand.widths) == 2
+
+
+def test_the_unit_starts_at_the_scale_of_its_map():
+    """However small: what the tied softmax of a Transformer needs."""
+    with torch.no_grad():
+        for std in (0.02, 1.0):
+            map = AdaptiveEmbedding(500, 64, cutoffs=[100], map_dim=32, div_value=1, std=std)
+            weight = Unit(expand_dim=256, max_groups=8)(map, 64).weight
+            assert weight.std().item() == pytest.approx(std, rel=0.25)

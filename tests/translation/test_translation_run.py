@@ -1,0 +1,131 @@
+"""Translation from the command line: train, evaluate, translate, and what goes wrong."""
+
+import io
+import json
+import sys
+
+import pytest
+import sacrebleu
+from tiny import arguments as language_arguments
+from tiny import cache_in, write_text
+from tiny_pairs import SOURCE, TARGET, arguments, write_pairs
+
+from define.__main__ import main
+from define.analysis import RunSummary
+from define.data import BytePairs
+from define.recipes.translation_experiment import bleu
+from define.training import Run
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    root = tmp_path_factory.mktemp("translation")
+    folder = write_pairs(root / "pairs", train=150)
+    with cache_in(root / "cache"):
+        more = ("--embedding", "torch.nn.Embedding", "--training.learning_rate", "0.01")
+        schedule = ("--training.schedule.warmup_steps", "20", "--dropout", "0")
+        main([*arguments(folder, root / "run", *more, *schedule)])
+    folder.rename(root / "moved")  # a run needs nothing but its folder
+    return root / "moved", Run(root / "run")
+
+
+def translate(monkeypatch, capsys, run, text, *more):
+    capsys.readouterr()
+    stdin = io.TextIOWrapper(io.BytesIO(text.encode() if isinstance(text, str) else text))
+    stdout = io.TextIOWrapper(io.BytesIO())
+    monkeypatch.setattr(sys, "stdin", stdin)
+    monkeypatch.setattr(sys, "stdout", stdout)
+    main(["translate", str(run.path), *more])
+    stdout.seek(0)
+    return stdout.read()
+
+
+def test_bleu_is_that_of_sacrebleu():
+    ours = ["the cat sat on the mat today", "a dog", ""]
+    theirs = ["the cat sat on a mat today", "a dog", "a bird"]
+    score, signature = bleu(ours, theirs)
+    assert score == pytest.approx(sacrebleu.corpus_bleu(ours, [theirs]).score)
+    assert 0 < score < 100 and bleu(theirs, theirs)[0] == pytest.approx(100)
+    assert "tok:13a" in signature and sacrebleu.__version__ in signature
+    with pytest.raises(ValueError, match="=3 must equal .*=2"):
+        bleu(ours, theirs[:2])
+
+
+def test_a_run_has_scores_and_ten_translations(trained, capsys):
+    _, run = trained
+    summary = RunSummary.from_json(run.summary)
+    raw = json.loads(run.summary.read_text())
+    assert 0 <= raw["test_bleu"] <= 100 and 0 <= raw["valid_bleu"] <= 100
+    assert raw["bleu_signature"].startswith("beams:2|nrefs:1")
+    assert summary.valid_perplexity == min(p for _, p in summary.history)
+    assert summary.valid_perplexity < 0.7 * summary.history[0][1] or len(summary.history) > 1
+    report = (run.path / "translations.md").read_text()
+    for name in ("source", "reference", "ours"):
+        assert report.count(f"- {name}: ") == 10
+    assert len((run.path / "test.translations").read_text().splitlines()) == 15
+    assert BytePairs.read(run.path / "tokenizer.json").vocabulary.words[1] == "<eos>"
+    main(["compare", str(run.path), "--figure", str(run.path / "figure.png")])
+    out = capsys.readouterr().out
+    assert f"{raw['test_bleu']:.2f}" in out and "test BLEU" in out
+
+
+def test_evaluate_gives_what_the_summary_says(trained, capsys):
+    folder, run = trained
+    raw = json.loads(run.summary.read_text())
+    capsys.readouterr()
+    main(["evaluate", str(run.path), "--data.path", str(folder)])
+    out = capsys.readouterr().out
+    assert f"perplexity {raw['test_perplexity']:.2f}, BLEU {raw['test_bleu']:.2f}" in out
+    main(["evaluate", str(run.path), "--data.path", str(folder), "--beams", "1"])
+    assert "(beams:1|nrefs:1|" in capsys.readouterr().out
+
+
+def test_translate_keeps_lines_and_their_order(trained, monkeypatch, capsys):
+    folder, run = trained
+    source = (folder / "test.en").read_text()
+    expected = (run.path / "test.translations").read_text()
+    assert translate(monkeypatch, capsys, run, source, "--beams", "2") == expected
+    one = translate(monkeypatch, capsys, run, source, "--beams", "2", "--batch_size", "1")
+    assert one == expected
+    mixed = translate(monkeypatch, capsys, run, "\nba be.\n   \nfi.\n\n", "--beams", "1")
+    lines = mixed.split("\n")
+    assert len(lines) == 6 and lines[0] == lines[2] == lines[4] == "" and lines[1] and lines[3]
+    assert translate(monkeypatch, capsys, run, "") == ""
+
+
+def test_a_line_that_is_too_long_is_cut_with_a_warning(trained, monkeypatch, capsys, caplog):
+    _, run = trained
+    found = translate(monkeypatch, capsys, run, "ba.\n" + "ba " * 40 + "\nbe.\n", "--beams", "1")
+    assert len(found.splitlines()) == 3
+    assert "Line 2 has 40 tokens: only the first 19 are translated." in caplog.text
+
+
+def test_what_cannot_be_translated_is_said(trained, monkeypatch, capsys, tmp_path):
+    _, run = trained
+    with pytest.raises(SystemExit) as exit:
+        translate(monkeypatch, capsys, run, b"ba.\nb\xff\n")
+    assert "Line 2 of the input is not UTF-8" in str(exit.value.code)
+    with pytest.raises(SystemExit) as exit:
+        translate(monkeypatch, capsys, run, "ba.\n", "--beams", "0")
+    assert "beams=0" in str(exit.value.code)
+    for command in (["generate", str(run.path)], ["analyze", str(run.path)]):
+        with pytest.raises(SystemExit) as exit:
+            main(command)
+        assert "translat" in str(exit.value.code)
+    text, language = write_text(tmp_path / "text", train=40), Run(tmp_path / "language")
+    main(language_arguments(text, language.path))
+    with pytest.raises(SystemExit) as exit:
+        translate(monkeypatch, capsys, language, "w01\n")
+    assert "is a run of a language model" in str(exit.value.code)
+
+
+def test_another_tokenizer_needs_another_folder(folder, tmp_path):
+    run = tmp_path / "run"
+    main(arguments(folder, run, "--embedding", "torch.nn.Embedding", "--training.epochs", "1"))
+    (run / "summary.json").unlink()
+    for file, words in (("train.en", SOURCE), ("train.de", TARGET)):
+        with (folder / file).open("a") as opened:
+            opened.write("".join(f"x{word}.\n" for word in words))
+    with pytest.raises(SystemExit) as exit:
+        main(arguments(folder, run, "--embedding", "torch.nn.Embedding", "--training.epochs", "1"))
+    assert "is another tokenizer than that of" in str(exit.value.code)
