@@ -5,11 +5,11 @@
 set -eu
 export data=$1 out=$2 OMP_NUM_THREADS=1
 mkdir -p "$out"
-for seed in 1 2; do
-    echo "standard-$seed --seed $seed --embedding torch.nn.Embedding"
-    echo "projected-$seed --seed $seed --embedding ProjectedEmbedding --embedding.map 96"
-    echo "DeFINE-$seed --seed $seed"
-done | xargs -P "${3:-2}" -L 1 bash -c '
+{
+    printf 'standard-%s --embedding torch.nn.Embedding --seed %s\n' 1 1 2 2
+    printf 'projected-%s --embedding ProjectedEmbedding --embedding.map 96 --seed %s\n' 1 1 2 2
+    printf 'DeFINE-%s --embedding DeFINE --seed %s\n' 1 1 2 2
+} | xargs -P "${3:-2}" -L 1 bash -c '
     [ -f "$out/$0/summary.json" ] ||
         define train penn-treebank-small --data.path "$data" --run "$out/$0" "$@" >>"$out/$0.log" 2>&1 ||
         echo "$0 failed: $out/$0.log"'

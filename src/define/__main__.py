@@ -99,7 +99,7 @@ def train(parser: "ArgumentParser", args: list[str]) -> None:
 
 
 def evaluate(parser: "ArgumentParser", args: list[str]) -> None:
-    """Measure the perplexity, of translation also BLEU, of a trained run on a split of its text."""
+    """Measure the perplexity of a trained run on a split of its text; BLEU if it translates."""
     parser.add_argument("run", type=Path, help="folder of the run")
     parser.add_argument("--split", default="test", help="train, valid or test")
     parser.add_argument(

@@ -60,16 +60,24 @@ class BytePairs:
             ValueError: If the text has too few pairs that occur twice or more, or too many
                 characters, for so many entries (both numbers are named).
         """
-        from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+        from tokenizers import (
+            Regex,
+            Tokenizer,
+            decoders,
+            models,
+            normalizers,
+            pre_tokenizers,
+            trainers,
+        )
 
         tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN_TOKEN))
         tokenizer.normalizer = normalizers.Sequence(  # pyright: ignore[reportAttributeAccessIssue]
-            [normalizers.NFC(), normalizers.Replace(_regex(r"\s+"), " "), normalizers.Strip()]
+            [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
         )
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence(  # pyright: ignore[reportAttributeAccessIssue]
             [
                 pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always"),
-                pre_tokenizers.Split(_regex(r"▁?(?!▁)[\p{P}\p{S}]"), "isolated"),
+                pre_tokenizers.Split(Regex(r"▁?(?!▁)[\p{P}\p{S}]"), "isolated"),
             ]
         )
         tokenizer.decoder = decoders.Metaspace(  # pyright: ignore[reportAttributeAccessIssue]
@@ -150,9 +158,3 @@ class BytePairs:
 
     def __repr__(self) -> str:
         return f"BytePairs({len(self)} entries, fingerprint={self.fingerprint!r})"
-
-
-def _regex(pattern: str) -> "object":
-    from tokenizers import Regex
-
-    return Regex(pattern)

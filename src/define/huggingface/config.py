@@ -40,5 +40,5 @@ def plain_config(config: PreTrainedConfig) -> PreTrainedConfig:
     """A copy without the embedding of this package."""
     plain = copy.deepcopy(config)
     plain.__class__ = cast(Any, type(config)).base_class
-    del plain.define
+    vars(plain).pop("define")
     return plain

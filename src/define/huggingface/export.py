@@ -4,7 +4,7 @@ import copy
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from define.huggingface.borrowed import BorrowedEmbedding
@@ -59,7 +59,7 @@ def export(model: PreTrainedModel) -> PreTrainedModel:
     keys = set(plain.state_dict())
     state = {key: tensor for key, tensor in model.state_dict().items() if key in keys}
     plain.load_state_dict({**state, **folded}, strict=True)
-    plain.to(model.device).train(model.training)
+    nn.Module.to(plain, model.device).train(model.training)
     if model.can_generate():
         plain.generation_config = copy.deepcopy(model.generation_config)
     return plain

@@ -1,7 +1,7 @@
 """Puts an embedding in all places of a token table, and ties the head to it."""
 
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -37,7 +37,7 @@ def make_embedding(places: Places, embedding: Factory | nn.Module) -> nn.Module:
 
 
 @torch.no_grad()
-def _keep_padding(module: nn.Module, padding_idx: int | None) -> None:
+def _keep_padding(module: Any, padding_idx: int | None) -> None:  # noqa: ANN401
     if padding_idx is None:
         return
     if module.padding_idx is None:
@@ -86,13 +86,14 @@ def install(model: PreTrainedModel, places: Places, embedding: nn.Module, tie: b
     for module in model.modules():
         if isinstance(module, PreTrainedModel):
             # Inner models would tie what is no longer there.
-            module._tied_weights_keys = {} if module is model else None
-            module.all_tied_weights_keys = {}
+            inner = cast(Any, module)
+            inner._tied_weights_keys = {} if module is model else None
+            inner.all_tied_weights_keys = {}
     model._tied_weights_keys = model.all_tied_weights_keys = ties
-    model._define_ties = dict(ties)
+    cast(Any, model)._define_ties = dict(ties)
     for module in new:
         # transformers draws Linear and Embedding modules anew unless they say that they are
         # drawn. On the meta device they are not.
         if table.weight.device.type != "meta":
             for part in module.modules():
-                part._is_hf_initialized = True
+                cast(Any, part)._is_hf_initialized = True

@@ -48,7 +48,7 @@ class DefineModel(_Base):
             return super().get_expanded_tied_weights_keys(all_submodels)
         return dict(ties)
 
-    def resize_token_embeddings(
+    def resize_token_embeddings(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         new_num_tokens: int | None = None,
         pad_to_multiple_of: int | None = None,
@@ -74,7 +74,11 @@ class DefineModel(_Base):
         self.config.define = {**self.config.define, **_state(self)}
         return self.get_input_embeddings()
 
-    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:  # noqa: ANN401
+    def save_pretrained(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self,
+        save_directory: str | os.PathLike,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
         """Saves the model with what rebuilds its embedding as it is now."""
         self.config.define = {**self.config.define, **_state(self)}
         super().save_pretrained(save_directory, **kwargs)
@@ -94,11 +98,11 @@ class DefineModel(_Base):
                 classifier) and leave what it lacks, but never the embedding.
         """
         wants_info = kwargs.pop("output_loading_info", False)
-        model, info = super().from_pretrained(
+        model, info = cast(Any, super()).from_pretrained(
             pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs
         )
         _check_loaded(cast(PreTrainedModel, model), info)
-        return (model, info) if wants_info else model
+        return cast(Any, (model, info) if wants_info else model)
 
 
 @cache

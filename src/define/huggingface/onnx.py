@@ -56,14 +56,14 @@ def _(embedding: DeFINE | ProjectedEmbedding, ids: Tensor) -> Tensor:
 
 @_rows.register
 def _(embedding: AdaptiveEmbedding, ids: Tensor) -> Tensor:
-    total = 0
+    bands = []
     for band, (start, stop) in enumerate(embedding.bands):
         inside = (ids >= start) & (ids < stop)
         rows = F.embedding((ids - start).clamp(0, stop - start - 1), embedding.tables[band])
         projection = embedding.projection(band)
         rows = rows if projection is None else F.linear(rows, projection)
-        total = total + rows * inside[..., None]
-    return total
+        bands.append(rows * inside[..., None])
+    return sum(bands[1:], bands[0])
 
 
 class _Model(nn.Module):

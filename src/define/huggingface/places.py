@@ -1,6 +1,7 @@
 """Where a model of transformers keeps its table of tokens, and what is tied to it."""
 
 from dataclasses import dataclass
+from typing import cast
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -56,7 +57,8 @@ def find_places(model: PreTrainedModel) -> Places:
         if not any(module is decoder for module in inputs.values()):
             raise ValueError(
                 f"{name} has two tables, {tuple(table.weight.shape)} for its encoder and "
-                f"{tuple(decoder.weight.shape)} for its decoder: only a shared one can be replaced."
+                f"{tuple(cast(nn.Embedding, decoder).weight.shape)} for its decoder: "
+                "only a shared one can be replaced."
             )
     head = model.get_output_embeddings()
     if head is None:

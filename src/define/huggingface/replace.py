@@ -1,6 +1,6 @@
 """Puts an embedding of this package in a model of transformers."""
 
-from typing import cast
+from typing import Any, cast
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -92,6 +92,6 @@ def replace_embedding(
     install(model, places, embedding, tie)
     for module in model.modules():
         if getattr(module, "config", None) is old:
-            module.config = config
+            cast(Any, module).config = config
     model.__class__ = cast(type[PreTrainedModel], derived)
     return model

@@ -15,7 +15,7 @@ from define.softmax.chunked import IGNORED
 
 __all__ = ["TranslationModel"]
 
-_SPECIAL = {"pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0}
+_PADDING, _END = 0, 1
 
 
 class TranslationModel(nn.Module):
@@ -94,7 +94,9 @@ class TranslationModel(nn.Module):
             share_encoder_decoder_embeddings=False,
             tie_word_embeddings=False,
             forced_eos_token_id=None,
-            **_SPECIAL,
+            pad_token_id=_PADDING,
+            eos_token_id=_END,
+            decoder_start_token_id=_PADDING,
         )
         self.scale = width**0.5 if scale is None else scale
         self.embedding = embedding
@@ -128,12 +130,12 @@ class TranslationModel(nn.Module):
         longest, places = self.config.max_position_embeddings, (source.shape[1], targets.shape[1])
         if max(places) > longest:
             raise ValueError(f"{max(places)} places of a sentence must be at most {longest=}.")
-        mask = (source != 0).long()
+        mask = (source != _PADDING).long()
         encoded = self.encoder(
             inputs_embeds=self.embedding(source) * self.scale, attention_mask=mask
         )
-        before = targets.masked_fill(targets == IGNORED, 0)[:, :-1]
-        before = nn.functional.pad(before, (1, 0))  # the start is the padding's id
+        before = targets.masked_fill(targets == IGNORED, _PADDING)[:, :-1]
+        before = nn.functional.pad(before, (1, 0), value=_PADDING)  # which starts a sentence
         decoded = self.decoder(
             inputs_embeds=self.decoder_embedding(before) * self.scale,
             encoder_hidden_states=encoded.last_hidden_state,
@@ -155,9 +157,9 @@ class TranslationModel(nn.Module):
         The layers are the same modules, not copies. The folded output table is V×m,
         whatever the model's own is.
         """
-        weight = self.embedding.weight
-        target = weight.clone() if self.target_embedding is None else self.target_embedding.weight
-        tables = [cast(Tensor, table) * self.scale for table in (weight, target)]
+        # Two tables even where they are equal: what is shared would have to be declared.
+        modules = (self.embedding, self.decoder_embedding)
+        tables = [cast(Tensor, module.weight) * self.scale for module in modules]
         config = MarianConfig.from_dict(
             {
                 **self.config.to_dict(),

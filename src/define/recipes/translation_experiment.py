@@ -230,7 +230,7 @@ def translate(
             row[longest - 1 :] = [tokenizer.end]
     texts = [""] * len(lines)
     order = sorted((i for i, row in enumerate(ids) if len(row) > 1), key=lambda i: len(ids[i]))
-    marian = model.to(device := experiment.device).eval().to_marian().eval()
+    marian: Any = model.to(device := experiment.device).eval().to_marian().eval()
     parts = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     for part in tqdm(reversed(parts), title, len(parts), disable=None if title else True):
         width = len(ids[part[-1]])

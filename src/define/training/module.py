@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from define.embedding import DeFINE
+from define.embedding import DeFINE, ProjectedEmbedding
 from define.training.nt_asgd import AveragedSGD
 from define.training.settings import Training
 
@@ -103,11 +103,11 @@ class TrainingModule(pl.LightningModule):
         }
 
     def _parameter_groups(self) -> list[Any]:
-        """The parameters, or two groups where those of units have a rate of their own."""
+        """The parameters, or two groups where units have a rate of their own."""
         parameters, rate = list(self.model.parameters()), self.training_settings.unit_rate
         unit = set()
         for module in self.model.modules():
-            if isinstance(module, DeFINE):
+            if isinstance(module, DeFINE | ProjectedEmbedding):
                 unit |= set(module.parameters()) - set(module.map.parameters())
         if rate == 1 or not unit:
             return parameters

@@ -24,8 +24,9 @@ class Training:
         optimizer: Makes the optimizer from the parameters.
         learning_rate: Its learning rate, whatever the optimizer's own default is.
         schedule: What it is multiplied by at each step.
-        unit_rate: Factor on the learning rate for the units of DeFINE embeddings: all of their
-            parameters but those of the Map.
+        unit_rate: Factor on the learning rate for what embeddings compute from their Map: the unit
+            of DeFINE, the matrix of a projected embedding. One step of Adam there moves all words
+            at once, in proportion to the width that is read.
         activation_regularization: Factor alpha of the mean square of the backbone's dropped
             output, added to the loss (AR).
         temporal_activation_regularization: Factor beta of the mean square of the steps in time of
