@@ -142,7 +142,7 @@ def penn_treebank_small(
     weight_dropout: float = 0.2,
     word_dropout: float = 0.05,
     cutoffs: Sequence[int] = (1000, 3500),
-    training: Training = Training(epochs=4, learning_rate=0.008, unit_rate=0.1),
+    training: Training = Training(epochs=3, learning_rate=0.008, unit_rate=0.1, validations=2),
     **options: Any,  # noqa: ANN401
 ) -> Experiment:
     """AWD-LSTM at the scale of one CPU core: 2 layers of 200, milder dropout, adaptive softmax."""
