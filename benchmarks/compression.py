@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 from compression_tasks import SentenceEncoder, WordTable
-from torch import Tensor, nn
+from torch import Tensor
 
 from define import DeFINE, ProjectedEmbedding, fit_embedding
 from define.compression import widths_for_share
@@ -35,14 +35,20 @@ def svd(table: Tensor, share: float) -> ProjectedEmbedding:
 def define(table: Tensor, share: float, depth: int, groups: int, unit: float) -> DeFINE:
     """A DeFINE of the same size."""
     size, width = table.shape
-    shape = {"depth": depth, "max_groups": groups}
-    widths = widths_for_share(size, width, share, unit_share=unit, **shape)
-    return DeFINE(size, width, map=widths.map, expand_dim=widths.expand_dim, **shape)
+    widths = widths_for_share(size, width, share, depth=depth, max_groups=groups, unit_share=unit)
+    return DeFINE(
+        size,
+        width,
+        map=widths.map,
+        expand_dim=widths.expand_dim,
+        depth=depth,
+        max_groups=groups,
+    )
 
 
 def measure(
     table: Tensor,
-    embedding: nn.Module,
+    embedding: ProjectedEmbedding | DeFINE,
     weights: Tensor | None,
     score: Callable[[Tensor], dict[str, float]],
     options: dict[str, float],
@@ -96,7 +102,7 @@ def sentences(arguments: argparse.Namespace) -> list[Row]:
                     all_weights[name],
                     lambda t: {"validation": encoder.score(t, "dev")},
                     _options(arguments),
-                    weights=name,
+                    weighted=name,
                 )
                 rows.append(row)
                 validation = float(str(row["validation"]))
@@ -106,7 +112,7 @@ def sentences(arguments: argparse.Namespace) -> list[Row]:
                 _, row, approximation = best
                 row["test"] = round(encoder.score(approximation, "test"), 4)
                 print(
-                    f"chosen: {kind} at {share}, {row['weights']}: test {row['test']}", flush=True
+                    f"chosen: {kind} at {share}, {row['weighted']}: test {row['test']}", flush=True
                 )
     return rows
 
@@ -121,7 +127,7 @@ def words(arguments: argparse.Namespace) -> list[Row]:
     all_weights = {"equal": None, "counts": zipf}
     return [
         measure(
-            table, embedding, all_weights[name], task.scores, _options(arguments), weights=name
+            table, embedding, all_weights[name], task.scores, _options(arguments), weighted=name
         )[0]
         for share in arguments.shares
         for name in arguments.weights

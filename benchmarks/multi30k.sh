@@ -14,7 +14,7 @@ for seed in $seeds; do
 done
 for seed in $seeds; do
     echo "standard-$seed --seed $seed --embedding torch.nn.Embedding"
-    echo "projected-$seed --seed $seed --embedding ProjectedEmbedding --embedding.map 64"
+    echo "projected-$seed --seed $seed --embedding ProjectedEmbedding --embedding.map 48"
     echo "DeFINE-$seed --seed $seed"
 done | xargs -P "$processes" -L 1 bash -c '
     [ -f "$out/$0/summary.json" ] ||

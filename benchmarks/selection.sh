@@ -27,7 +27,7 @@ candidates() {
 candidates | xargs -P "$processes" -L 1 bash -c '
     run=$out/$0-seed$seed
     [ -f "$run/summary.json" ] ||
-        define train pydocs --training.epochs "$epochs" --seed "$seed" --run "$run" "$@" \
+        define train pydocs --training.epochs "$epochs" --training.learning_rate 0.002 --training.unit_rate 1 --seed "$seed" --run "$run" "$@" \
             >"$run.log" 2>&1 || echo "$0 failed: $run.log"'
 
 for summary in "$out"/*-seed"$seed"/summary.json; do

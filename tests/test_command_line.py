@@ -178,11 +178,11 @@ def test_printed_settings_can_be_fed_back(name, tmp_path, capsys):
         assert exit.value.code == 0
         return capsys.readouterr().out
 
-    first = printed(*data, "--seed", "7", "--training.epochs", "9", "--cutoffs", "[5,10]")
+    first = printed(*data, "--seed", "7", "--training.epochs", "9", "--embedding_std", "0.5")
     settings = yaml.safe_load(first)
-    assert settings["embedding"]["class_path"] == "define.DeFINE"
+    assert settings["embedding"] is None or settings["embedding"]["class_path"] == "define.DeFINE"
     assert (settings["seed"], settings["training"]["epochs"]) == (7, 9)
-    assert settings["cutoffs"] == [5, 10]
+    assert settings["embedding_std"] == 0.5
     (tmp_path / "config.yaml").write_text(first)
     assert printed("--config", str(tmp_path / "config.yaml")) == first
     assert printed("--config", str(tmp_path / "config.yaml"), "--seed", "8") != first
@@ -351,6 +351,7 @@ print(*(name for name in heavy if name in sys.modules))
         (["parameters"], "torch"),
         (["embeddings", "--num_embeddings", "9000", "--embedding_dim", "256"], "torch"),
         (["train", "--help"], "torch"),
+        (["compress", "--help"], ""),
         (["generate", "RUN", "--length", "2"], "torch"),
     ],
 )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import cache_in, write_text
+from tiny import cache_in
 
 from define.__main__ import main
 
@@ -20,6 +20,14 @@ README = Path(__file__).parents[1] / "README.md"
 def blocks(language):
     text = README.read_text(encoding="utf-8")
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def write_words(folder, types):
+    """A text of so many words, each often enough in the training text to be in the vocabulary."""
+    folder.mkdir()
+    lines = [" ".join(f"w{line}x{place}" for place in range(9)) for line in range(types // 9)] * 3
+    for split, end in (("train", None), ("valid", 30), ("test", 30)):
+        (folder / f"{split}.txt").write_text("".join(f"{line}\n" for line in lines[:end]))
 
 
 def test_python_blocks_run():
@@ -44,7 +52,7 @@ def test_make_targets_are_there(target):
 
 def test_commands_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    write_text(tmp_path / "DIR")
+    write_words(tmp_path / "DIR", types=3600)  # more than the cutoffs of a recipe
     runs = iter("abcdefgh")
     commands = re.findall(r"^\$ define (.*)$", "".join(blocks("console")), re.MULTILINE)
     assert len(commands) >= 5

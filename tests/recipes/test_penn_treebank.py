@@ -89,7 +89,13 @@ def test_dropouts_and_training_are_the_published_ones(folder):
 
 
 TWO_STEPS = {"epochs": 1, "batch_size": 4, "length": 25, "accelerator": "cpu"}
-SMALL = {"hidden_size": 20, "embedding_dim": 12, "output_size": 12, "embedding": small_define}
+SMALL = {
+    "hidden_size": 20,
+    "embedding_dim": 12,
+    "output_size": 12,
+    "embedding": small_define,
+    "cutoffs": (),
+}
 
 
 def two_steps(training, **changes):

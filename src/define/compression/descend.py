@@ -15,7 +15,7 @@ __all__ = ["descend"]
 
 _DECAY = 0.5  # of the learning rate, where rounds no longer improve
 _PATIENCE = 3  # rounds without improvement before it: steps are noisy while they are large
-_TRIES = 3  # at so many rates in a row
+_TRIES = 5  # at so many rates in a row
 
 
 def descend(
@@ -33,15 +33,15 @@ def descend(
 
     A round takes all rows once in random order; then Reduce is solved for. The learning rate falls
     along a cosine over the rounds, and by half, from the best on, after a round that ends worse
-    than the start or a few without improvement; three rates in a row without any end it.
+    than the start or a few without improvement; five rates in a row without any end it.
 
     Returns:
         The relative error of the best, in which the embedding is left, and the rounds made.
     """
-    solves = isinstance(embedding, DeFINE) and embedding.reduce is not None
+    unit = embedding if isinstance(embedding, DeFINE) and embedding.reduce is not None else None
     best, kept = target.error(embedding), _copy(embedding)
-    if solves:
-        solve_reduce(embedding, target)
+    if unit is not None:
+        solve_reduce(unit, target)
         error = target.error(embedding)
         if error < best:
             best, kept = error, _copy(embedding)
@@ -58,8 +58,8 @@ def descend(
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        if solves:
-            solve_reduce(embedding, target)
+        if unit is not None:
+            solve_reduce(unit, target)
         error = target.error(embedding)
         idle, tries = (0, 0) if error < best * (1 - tolerance) else (idle + 1, tries)
         if error < best:
@@ -111,8 +111,8 @@ def dense_gradients(embedding: nn.Module) -> Iterator[None]:
     sparse = [module for module in embedding.modules() if getattr(module, "sparse", False)]
     try:
         for module in sparse:
-            module.sparse = False
+            setattr(module, "sparse", False)  # noqa: B010  # a plain attribute
         yield
     finally:
         for module in sparse:
-            module.sparse = True
+            setattr(module, "sparse", True)  # noqa: B010

@@ -26,7 +26,7 @@ def _lstm(
         num_embeddings, embedding_dim, map=96, expand_dim=384, depth=3, max_groups=8
     ),
     embedding_dim: int = 200,
-    embedding_std: float = 0.4,
+    embedding_std: float = 0.2,
     hidden_size: int = 200,
     num_layers: int = 2,
     output_size: int | None = None,
@@ -37,7 +37,7 @@ def _lstm(
     weight_dropout: float = 0.0,
     word_dropout: float = 0.0,
     cutoffs: Sequence[int] = (),
-    training: Training = Training(),
+    training: Training = Training(learning_rate=0.008, unit_rate=0.1),
     start_from: Path | None = None,
     seed: int = 1,
 ) -> Experiment:
@@ -107,7 +107,7 @@ def pydocs(
     embedding_dim: int = 128,
     hidden_size: int = 128,
     dropout: float = 0.1,
-    training: Training = Training(epochs=2),
+    training: Training = Training(epochs=2, learning_rate=0.008, unit_rate=0.1),
     **options: Any,  # noqa: ANN401
 ) -> Experiment:
     """A small LSTM on the documentation of the Python that is running: nothing to fetch."""

@@ -33,7 +33,7 @@ class Unit:
     reduce_map: bool = True
     # Map and output are drawn small where they are tied to the softmax of a Transformer, and there
     # GELU is all but linear. ReLU is the same at every scale.
-    activation: Callable[[], nn.Module] = nn.ReLU
+    activation: type[nn.Module] = nn.ReLU
     dropout: float = 0.0
 
     def __call__(self, map: nn.Embedding | Embedding, embedding_dim: int) -> DeFINE:

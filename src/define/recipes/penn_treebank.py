@@ -85,6 +85,7 @@ def penn_treebank_fast(
         random_lengths=True,
         optimizer=torch.optim.AdamW,
         learning_rate=0.003,
+        unit_rate=0.1,
         schedule=Cosine(warmup=0.05),
         activation_regularization=2.0,
         temporal_activation_regularization=1.0,

@@ -107,18 +107,18 @@ def _draw(embedding: nn.Embedding | Embedding, std: float) -> None:
 def multi30k(
     data: ParallelText,
     embedding: MakeEmbedding = lambda num_embeddings, embedding_dim: DeFINE(
-        num_embeddings, embedding_dim, map=64, expand_dim=256, depth=3, max_groups=8
+        num_embeddings, embedding_dim, map=48, expand_dim=192, depth=3, max_groups=8
     ),
-    embedding_dim: int = 192,
-    num_layers: int = 3,
+    embedding_dim: int = 128,
+    num_layers: int = 2,
     num_heads: int = 4,
     inner_dim: int = 512,
-    dropout: float = 0.2,
+    dropout: float = 0.1,
     max_tokens: int = 1500,
     training: Training = Training(
-        epochs=4,
+        epochs=5,
         optimizer=TransformerAdam,
-        learning_rate=0.002,
+        learning_rate=0.003,
         schedule=InverseSquareRoot(warmup_steps=500),
         clip=1.0,
     ),

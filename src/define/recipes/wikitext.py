@@ -186,12 +186,13 @@ def wikipedia_25m(
 
 def wikitext_2(
     data: Text,
+    embedding_std: float = 0.2,
     cutoffs: Sequence[int] = WIKITEXT_2_CUTOFFS,
-    training: Training = Training(epochs=3),
+    training: Training = Training(epochs=1, learning_rate=0.008, unit_rate=0.1, validations=4),
     **options: Any,  # noqa: ANN401
 ) -> Experiment:
     """A small LSTM with adaptive softmax on WikiText-2, at the scale of one CPU core."""
-    return _lstm(data, cutoffs=cutoffs, training=training, **options)
+    return _lstm(data, embedding_std=embedding_std, cutoffs=cutoffs, training=training, **options)
 
 
 def wikitext_2_transformer_xl(
