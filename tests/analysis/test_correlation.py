@@ -7,7 +7,7 @@ from torch import nn
 
 from define import DeFINE
 from define.analysis import correlation
-from define.analysis.correlation import Moments
+from define.analysis.correlation import Moments, correlations
 from define.analysis.rows import row_chunks
 
 
@@ -84,6 +84,65 @@ def test_chunks_equal_the_whole(monkeypatch):
         parts.add(chunk)
     torch.testing.assert_close(parts.correlation().matrix, whole.correlation().matrix)
     torch.testing.assert_close(parts.mean, whole.mean)
+
+
+def moments_of(table, weights=None, dtype=torch.float32):
+    """From chunks of 1000 rows."""
+    found = Moments(table.shape[1], dtype)
+    for ids in torch.arange(len(table)).split(1000):
+        found.add(table[ids], None if weights is None else weights[ids])
+    return found
+
+
+@pytest.mark.parametrize("offset", [0.0, 100.0, 1e4])
+@pytest.mark.parametrize("weights", [None, 1e6 / torch.arange(1, 5001).double()])
+def test_products_in_float32(offset, weights):
+    table = correlated() + offset
+    table[:, 4] = 0.1 + offset
+    exact, found = moments_of(table.double(), weights), moments_of(table, weights)
+    torch.testing.assert_close(found.mean, exact.mean, rtol=1e-9, atol=1e-6)
+    deviations = exact.scatter.diagonal().sqrt()
+    scale = deviations * deviations[:, None]
+    error = (found.covariance() - exact.covariance()).abs() * exact.total
+    usable = torch.arange(12) != 4
+    assert (error / scale)[usable][:, usable].max() < 2e-6
+    assert found.correlation().constant == (4,)
+    usual = correlation(table, weights)
+    torch.testing.assert_close(
+        found.correlation().matrix, usual.matrix, atol=2e-6, rtol=0, equal_nan=True
+    )
+    assert found.correlation().effective_rank == pytest.approx(usual.effective_rank, rel=1e-4)
+
+
+@pytest.mark.parametrize("weights", [None, 1e6 / torch.arange(1, 3001).double()])
+@pytest.mark.parametrize("width", [40, 300])  # one block of products, and two
+@pytest.mark.parametrize("rank", [1, 5])
+def test_rounding_in_float32_adds_no_rank(rank, width, weights):
+    table = torch.randn(3000, rank) @ torch.randn(rank, width) + 1
+    found = moments_of(table, weights).correlation()
+    assert (found.singular_values > 0).sum() == rank
+    assert found.effective_rank <= rank + 1e-9
+    exact = correlation(table, weights)
+    torch.testing.assert_close(found.singular_values, exact.singular_values, rtol=1e-4, atol=1e-4)
+
+
+def test_products_are_never_less_precise_than_the_rows():
+    table = correlated(dtype=torch.float64)
+    exact = moments_of(table, dtype=torch.float64).scatter
+    assert torch.equal(moments_of(table, dtype=torch.float32).scatter, exact)
+
+
+def test_more_columns_than_a_block():
+    table = torch.randn(2000, 600) + torch.randn(2000, 1)
+    expected = torch.corrcoef(table.double().mT)
+    torch.testing.assert_close(correlation(table).matrix, expected)
+
+
+def test_several_weightings_are_as_each_alone():
+    table, weights = correlated(5000), torch.rand(5000)
+    together = correlations(table, [None, weights])
+    for found, alone in zip(together, (None, weights), strict=True):
+        assert torch.equal(found.matrix, correlation(table, alone).matrix)
 
 
 def test_constant_and_nonfinite_dimensions_are_named():

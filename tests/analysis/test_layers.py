@@ -3,7 +3,15 @@ import torch
 from torch import nn
 
 from define import AdaptiveEmbedding, DeFINE, ProjectedEmbedding
-from define.analysis import correlation, group_correlation, layer_correlations
+from define.analysis import (
+    Subject,
+    analyze,
+    correlation,
+    group_correlation,
+    layer_correlations,
+    layers,
+)
+from define.analysis.layers import layers_by
 
 
 @pytest.mark.parametrize("options", [{}, {"reduce": False}, {"skip": "residual"}])
@@ -17,7 +25,10 @@ def test_every_layer_of_the_unit(options):
     with torch.no_grad():
         outputs = [module.map.weight, *module.expand.outputs(module.map.weight), module.weight]
     for layer, rows in zip(found, outputs, strict=False):
-        torch.testing.assert_close(layer.correlation.matrix, correlation(rows).matrix)
+        tolerance = 2e-6 if layer.name.startswith("Expand") else 1e-7  # float32 inside Expand
+        torch.testing.assert_close(
+            layer.correlation.matrix, correlation(rows).matrix, atol=tolerance, rtol=1e-7
+        )
         assert layer.between_groups.shape == (layer.groups, layer.groups)
     torch.testing.assert_close(found[-1].correlation.matrix, correlation(module).matrix)
 
@@ -29,6 +40,52 @@ def test_weights_reach_every_layer():
     expected = correlation(module.map, counts), correlation(module, counts)
     for layer, other in zip((found[0], found[-1]), expected, strict=True):
         torch.testing.assert_close(layer.correlation.matrix, other.matrix)
+
+
+def test_several_weightings_are_as_each_alone():
+    module = DeFINE(200, 16, map=8, expand_dim=32, depth=2, max_groups=2)
+    counts = torch.randint(0, 5, (200,))
+    for together, alone in zip(layers_by(module, [None, counts]), (None, counts), strict=True):
+        for found, expected in zip(together, layer_correlations(module, alone), strict=True):
+            assert torch.equal(found.correlation.matrix, expected.correlation.matrix)
+
+
+def test_wide_layers_of_a_large_vocabulary_are_measured_over_a_sample(monkeypatch):
+    module = DeFINE(9000, 8, map=4, expand_dim=16, depth=2, max_groups=2)
+    whole = layer_correlations(module)
+    monkeypatch.setattr(layers, "_SAMPLE", 6000)
+    found = layer_correlations(module)
+    for all, some in zip(whole, found, strict=True):
+        same = torch.equal(all.correlation.matrix, some.correlation.matrix)
+        assert same == (not all.name.startswith("Expand"))
+        # Of 6,000 words each correlation is off by 1 / sqrt(6000) or less.
+        assert (all.correlation.matrix - some.correlation.matrix).abs().max() < 5 / 6000**0.5
+    again = layer_correlations(module)[1].correlation.matrix
+    assert torch.equal(again, found[1].correlation.matrix)
+
+
+@pytest.mark.parametrize("options", [{}, {"reduce_map": False}, {"map": nn.Embedding(50, 8, 3)}])
+def test_padding(options):
+    module = DeFINE(50, 16, 3, expand_dim=32, max_groups=4, **({"map": 8} | options))
+    counts = torch.arange(50)
+    found = layer_correlations(module, counts)[-1].correlation.matrix
+    torch.testing.assert_close(found, correlation(module.weight, counts).matrix)
+    projected = ProjectedEmbedding(50, 16, 3, map=8)
+    found = layer_correlations(projected)[-1].correlation.matrix
+    torch.testing.assert_close(found, correlation(projected.weight).matrix)
+
+
+def test_the_unit_runs_once_for_the_layers_and_once_for_the_table():
+    module = DeFINE(5000, 8, map=4, expand_dim=16, depth=2, max_groups=2)
+    seen = []
+    module.expand.linears[0].register_forward_hook(lambda _, __, rows: seen.append(len(rows)))
+    counts = torch.arange(5000, 0, -1)
+    layers_by(module, [None, counts])
+    assert sum(seen) == 5000
+    seen.clear()
+    words = tuple(f"word{i}" for i in range(5000))
+    analyze(Subject("a", "DeFINE", module, words, "", counts), [3, 5], {})
+    assert sum(seen) == 2 * 5000
 
 
 def test_other_embeddings():

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from define.analysis.bands import FrequencyBand, frequency_bands, token_nll
-from define.analysis.correlation import Correlation, correlation
-from define.analysis.layers import LayerCorrelation, layer_correlations
+from define.analysis.correlation import Correlation, correlations
+from define.analysis.layers import LayerCorrelation, layers_by
 from define.analysis.neighbours import nearest_neighbours
-from define.analysis.rows import Table, table_shape
+from define.analysis.rows import Table, held, table_shape
 from define.analysis.similarity import Similarity
 from define.analysis.summary import RunSummary
 from define.analysis.word_map import WordMap, word_map
@@ -93,6 +93,9 @@ def analyze(
 ) -> Findings:
     """Measures an embedding, and the model around it where there is one.
 
+    Rows that are computed are computed once for all that reads them, and once more with what the
+    layers give on the way; a table of more than 1 GiB is computed at each reading instead.
+
     Args:
         subject: The embedding, with its trained weights.
         chosen: Ids whose neighbours are looked up.
@@ -101,19 +104,19 @@ def analyze(
     Raises:
         ValueError: If there is not one word for each row.
     """
-    table, words, counts = subject.table, subject.words, subject.counts
-    if len(words) != table_shape(table)[0]:
-        raise ValueError(
-            f"{subject.name} has {len(words)} words and {table_shape(table)[0]} rows in its table."
-        )
-    layers = layer_correlations(table)
-    weighted_layers = () if counts is None else layer_correlations(table, counts)
+    words, counts = subject.words, subject.counts
+    size, _ = table_shape(subject.table)
+    if len(words) != size:
+        raise ValueError(f"{subject.name} has {len(words)} words and {size} rows in its table.")
+    table = held(subject.table)
+    weightings = [None] if counts is None else [None, counts]
+    layers = layers_by(subject.table, weightings)
     # The last layer is the embedding's output: no need to go through the vocabulary again.
-    unweighted = layers[-1].correlation if layers else correlation(table)
-    if weighted_layers:
-        weighted = weighted_layers[-1].correlation
-    else:
-        weighted = None if counts is None else correlation(table, counts)
+    outputs = (
+        [found[-1].correlation for found in layers]
+        if layers[0]
+        else correlations(table, weightings)
+    )
     bands = ()
     if subject.model is not None and counts is not None and subject.batches is not None:
         bands = frequency_bands(*token_nll(subject.model, subject.batches), counts)
@@ -127,10 +130,10 @@ def analyze(
         subject.embedding,
         subject.settings,
         subject.summary,
-        unweighted,
-        weighted,
-        layers,
-        weighted_layers,
+        outputs[0],
+        None if counts is None else outputs[1],
+        layers[0],
+        () if counts is None else layers[1],
         bands,
         neighbours,
         word_map(table, torch.tensor(frequent_words(words, counts)[:_MAPPED])),

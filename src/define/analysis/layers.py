@@ -1,6 +1,6 @@
 """Correlation inside an embedding: from the Map through each layer, and between groups."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,10 +9,12 @@ from torch import Tensor
 from define.analysis.correlation import Correlation, Moments
 from define.analysis.rows import Table, checked_weights, evaluating
 from define.embedding import DeFINE, ProjectedEmbedding
+from define.embedding.base import table_size
 
-__all__ = ["LayerCorrelation", "group_correlation", "layer_correlations"]
+__all__ = ["LayerCorrelation", "group_correlation", "layer_correlations", "layers_by"]
 
 _ROWS = 4096
+_SAMPLE = 1 << 16  # words over which the wide layers are measured, if there are more
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,10 @@ def layer_correlations(
 ) -> tuple[LayerCorrelation, ...]:
     """Correlations in the Map, after each layer of Expand, and after Reduce, over the vocabulary.
 
+    Inside Expand, whose layers are wide, products are taken in float32, see
+    :class:`~define.analysis.correlation.Moments`, and over 65,536 words drawn at random if there
+    are more; else in float64 and over all words.
+
     Reference:
         The poster of DeFINE (METHOD.md, Sec. 5): with depth the correlations shrink.
 
@@ -48,22 +54,43 @@ def layer_correlations(
         The layers in order, the last one being the embedding's output; none for an embedding that
         has no layers.
     """
+    return layers_by(embedding, [weights])[0]
+
+
+def layers_by(
+    embedding: Table, weightings: Sequence[Tensor | None]
+) -> tuple[tuple[LayerCorrelation, ...], ...]:
+    """The same for several weightings at once, in one run of the unit over the vocabulary.
+
+    Args:
+        embedding: As of :func:`layer_correlations`.
+        weightings: Weights as of :func:`layer_correlations`, for each result.
+    """
     if not isinstance(embedding, DeFINE | ProjectedEmbedding):
-        return ()
-    weights = checked_weights(weights, embedding.num_embeddings)
-    names, groups = zip(*_layers(embedding), strict=True)
-    found: list[Moments] = []
+        return ((),) * len(weightings)
+    checked = [checked_weights(weights, embedding.num_embeddings) for weights in weightings]
+    layers = tuple(_layers(embedding))
+    found = [[Moments(layer.width, layer.dtype) for layer in layers] for _ in checked]
+    drawn = _drawn(embedding.num_embeddings)
     with evaluating(embedding):
         device = next(embedding.parameters()).device
         for ids in torch.arange(embedding.num_embeddings).split(_ROWS):
-            chunk = None if weights is None else weights[ids]
-            for layer, rows in enumerate(_outputs(embedding, ids.to(device))):
-                if layer == len(found):
-                    found.append(Moments(rows.shape[-1]))
-                found[layer].add(rows, chunk)
+            sample = drawn[ids].nonzero().flatten()
+            for i, rows in enumerate(_outputs(embedding, ids.to(device))):
+                some = slice(None) if layers[i].dtype == torch.float64 else sample
+                for weights, moments in zip(checked, found, strict=True):
+                    moments[i].add(rows[some], None if weights is None else weights[ids][some])
     return tuple(
-        LayerCorrelation(name, g, c := moments.correlation(), group_correlation(c.matrix, g))
-        for name, g, moments in zip(names, groups, found, strict=True)
+        tuple(
+            LayerCorrelation(
+                layer.name,
+                layer.groups,
+                c := m.correlation(),
+                group_correlation(c.matrix, layer.groups),
+            )
+            for layer, m in zip(layers, moments, strict=True)
+        )
+        for moments in found
     )
 
 
@@ -90,23 +117,48 @@ def group_correlation(matrix: Tensor, groups: int) -> Tensor:
     return blocks.transpose(1, 2).flatten(2).nanmean(-1)
 
 
-def _layers(embedding: DeFINE | ProjectedEmbedding) -> Iterator[tuple[str, int]]:
-    """Name and number of groups of each layer."""
-    yield "Map", 1
+def _drawn(size: int) -> Tensor:
+    """(size,) which words the wide layers are measured over: the same in every call."""
+    drawn = torch.ones(size, dtype=torch.bool)
+    if size > _SAMPLE:
+        drawn[torch.randperm(size, generator=torch.Generator().manual_seed(0))[_SAMPLE:]] = False
+    return drawn
+
+
+@dataclass(frozen=True)
+class _Layer:
+    name: str
+    groups: int
+    width: int
+    dtype: torch.dtype = torch.float64  # of products, see Moments
+
+
+def _layers(embedding: DeFINE | ProjectedEmbedding) -> Iterator[_Layer]:
+    _, map_dim = table_size(embedding.map)
+    yield _Layer("Map", 1, map_dim)
     if isinstance(embedding, ProjectedEmbedding):
-        yield "Projection", 1
+        yield _Layer("Projection", 1, embedding.embedding_dim)
         return
-    for layer, groups in enumerate(embedding.expand.groups, 1):
-        yield f"Expand {layer}", groups
-    if embedding.reduce is not None:
-        yield "Reduce", 1
+    expand, reduces = embedding.expand, embedding.reduce is not None
+    for layer, (groups, width) in enumerate(zip(expand.groups, expand.widths, strict=True), 1):
+        inside = reduces or layer < len(expand.groups)
+        yield _Layer(f"Expand {layer}", groups, width, torch.float32 if inside else torch.float64)
+    if reduces:
+        yield _Layer("Reduce", 1, embedding.embedding_dim)
 
 
 def _outputs(embedding: DeFINE | ProjectedEmbedding, ids: Tensor) -> Iterator[Tensor]:
-    e_i = embedding.map(ids)
+    """What each layer gives, every one from the layer before: the unit runs once."""
+    e_i = y = embedding.map(ids)
     yield e_i
-    if isinstance(embedding, DeFINE):
-        yield from embedding.expand.outputs(e_i)
+    if isinstance(embedding, ProjectedEmbedding):
+        y = embedding.projection(e_i)
+    else:
+        for y in embedding.expand.outputs(e_i):  # noqa: B007 - the last one goes on to Reduce
+            yield y
         if embedding.reduce is None:
             return
-    yield embedding(ids)
+        y = embedding.reduce(torch.cat([y, e_i], -1) if embedding.reduce_map else y)
+    if embedding.padding_idx is not None:
+        y = y.masked_fill((ids == embedding.padding_idx)[:, None], 0.0)
+    yield y

@@ -14,6 +14,7 @@ __all__ = [
     "checked_weights",
     "evaluating",
     "gather_rows",
+    "held",
     "row_chunks",
     "table_shape",
 ]
@@ -23,6 +24,7 @@ Table = Tensor | nn.Module
 or an embedding of this package, whose rows are computed chunk by chunk."""
 
 _ROWS = 4096  # at a time: 32 MB at 1024 features in float64
+_LIMIT = 2**30  # bytes
 
 
 def table_shape(table: Table) -> tuple[int, int]:
@@ -74,6 +76,27 @@ def gather_rows(table: Table, ids: Tensor) -> Tensor:
             return table(ids.to(next(table.parameters()).device)).float().cpu()
     matrix = _matrix(table).detach()
     return matrix[ids.to(matrix.device)].float().cpu()
+
+
+def held(table: Table, limit: int = _LIMIT) -> Table:
+    """An embedding that computes its rows as the table of them, for those who read it repeatedly.
+
+    Args:
+        table: A (V, m) matrix or an embedding module.
+        limit: Bytes from which on a table is not held but computed at each reading.
+
+    Returns:
+        (V, m) rows on the CPU; `table` itself if it has such a matrix, or if it is too large.
+    """
+    if not isinstance(table, Embedding):
+        return table
+    shape, dtype = table_shape(table), next(table.parameters()).dtype
+    if shape[0] * shape[1] * dtype.itemsize > limit:
+        return table
+    rows = torch.empty(shape, dtype=dtype)
+    for ids, chunk in row_chunks(table):
+        rows[ids[0] : ids[-1] + 1] = chunk
+    return rows
 
 
 @contextmanager
