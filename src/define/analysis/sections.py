@@ -208,7 +208,8 @@ def _layers(findings: Sequence[Findings], styles: Mapping[str, Style]) -> Sectio
     text = (
         "The poster's second claim: the Map's dimensions are correlated, and with depth the "
         "correlations shrink, layer by layer. Layers of Expand are measured after their "
-        "activation; words are weighted equally, but for the last column."
+        "activation, over 65,536 words drawn at random if there are more; words are weighted "
+        "equally, but for the last column."
     )
     return Section("From the Map to the output", text, pictures, [Grid(header, rows)])
 
