@@ -50,17 +50,21 @@ def test_several_weightings_are_as_each_alone():
             assert torch.equal(found.correlation.matrix, expected.correlation.matrix)
 
 
-def test_wide_layers_of_a_large_vocabulary_are_measured_over_a_sample(monkeypatch):
+@pytest.mark.parametrize("zipf", [False, True])
+def test_wide_layers_of_a_large_vocabulary_are_measured_over_a_sample(zipf, monkeypatch):
     module = DeFINE(9000, 8, map=4, expand_dim=16, depth=2, max_groups=2)
-    whole = layer_correlations(module)
+    counts = 1 / torch.arange(1, 9001) if zipf else None
+    with torch.no_grad():  # frequent words are unlike the others
+        module.map.weight[:20] *= 3
+    whole = layer_correlations(module, counts)
     monkeypatch.setattr(layers, "_SAMPLE", 6000)
-    found = layer_correlations(module)
-    for all, some in zip(whole, found, strict=True):
-        same = torch.equal(all.correlation.matrix, some.correlation.matrix)
-        assert same == (not all.name.startswith("Expand"))
-        # Of 6,000 words each correlation is off by 1 / sqrt(6000) or less.
-        assert (all.correlation.matrix - some.correlation.matrix).abs().max() < 5 / 6000**0.5
-    again = layer_correlations(module)[1].correlation.matrix
+    found = layer_correlations(module, counts)
+    for before, after in zip(whole, found, strict=True):
+        same = torch.equal(before.correlation.matrix, after.correlation.matrix)
+        assert same == (not before.name.startswith("Expand"))
+        off = (before.correlation.matrix - after.correlation.matrix).abs().max()
+        assert off < 5 / 6000**0.5  # about five deviations of a correlation over 6,000 words
+    again = layer_correlations(module, counts)[1].correlation.matrix
     assert torch.equal(again, found[1].correlation.matrix)
 
 

@@ -40,8 +40,8 @@ def layer_correlations(
     """Correlations in the Map, after each layer of Expand, and after Reduce, over the vocabulary.
 
     Inside Expand, whose layers are wide, products are taken in float32, see
-    :class:`~define.analysis.correlation.Moments`, and over 65,536 words drawn at random if there
-    are more; else in float64 and over all words.
+    :class:`~define.analysis.correlation.Moments`, and if there are more than 65,536 words over so
+    many drawn at random in proportion to their weights; else in float64 and over all words.
 
     Reference:
         The poster of DeFINE (METHOD.md, Sec. 5): with depth the correlations shrink.
@@ -71,15 +71,14 @@ def layers_by(
     checked = [checked_weights(weights, embedding.num_embeddings) for weights in weightings]
     layers = tuple(_layers(embedding))
     found = [[Moments(layer.width, layer.dtype) for layer in layers] for _ in checked]
-    drawn = _drawn(embedding.num_embeddings)
+    sampled = [_sampled(weights, embedding.num_embeddings) for weights in checked]
     with evaluating(embedding):
         device = next(embedding.parameters()).device
         for ids in torch.arange(embedding.num_embeddings).split(_ROWS):
-            sample = drawn[ids].nonzero().flatten()
             for i, rows in enumerate(_outputs(embedding, ids.to(device))):
-                some = slice(None) if layers[i].dtype == torch.float64 else sample
-                for weights, moments in zip(checked, found, strict=True):
-                    moments[i].add(rows[some], None if weights is None else weights[ids][some])
+                chosen = checked if layers[i].dtype == torch.float64 else sampled
+                for weights, moments in zip(chosen, found, strict=True):
+                    moments[i].add(rows, None if weights is None else weights[ids])
     return tuple(
         tuple(
             LayerCorrelation(
@@ -117,12 +116,20 @@ def group_correlation(matrix: Tensor, groups: int) -> Tensor:
     return blocks.transpose(1, 2).flatten(2).nanmean(-1)
 
 
-def _drawn(size: int) -> Tensor:
-    """(size,) which words the wide layers are measured over: the same in every call."""
-    drawn = torch.ones(size, dtype=torch.bool)
-    if size > _SAMPLE:
-        drawn[torch.randperm(size, generator=torch.Generator().manual_seed(0))[_SAMPLE:]] = False
-    return drawn
+def _sampled(weights: Tensor | None, size: int) -> Tensor | None:
+    """Weights for the wide layers: those given, or of a random sample that stands for them.
+
+    Words are drawn in proportion to their weights, so that the frequent ones are in it. The same in
+    every call.
+    """
+    if size <= _SAMPLE:
+        return weights
+    generator = torch.Generator().manual_seed(0)
+    if weights is None:
+        ids = torch.randperm(size, generator=generator)[:_SAMPLE]
+    else:
+        ids = torch.multinomial(weights, _SAMPLE, replacement=True, generator=generator)
+    return torch.bincount(ids, minlength=size).double()
 
 
 @dataclass(frozen=True)
