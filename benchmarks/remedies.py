@@ -71,6 +71,9 @@ VARIANTS = {
     "DeFINE, 0.008, unit at 0.1, linear start": UNIT(0.008, 0.1, linear_start=True),
     "DeFINE, 0.008, unit at 0.1, LayerNorm": UNIT(0.008, 0.1, norm=nn.LayerNorm),
     "DeFINE, 0.008, unit at 0.1, ReLU": UNIT(0.008, 0.1, activation=nn.ReLU),
+    "DeFINE, 0.008, unit at 0.1, linear start, ReLU": UNIT(
+        0.008, 0.1, activation=nn.ReLU, linear_start=True
+    ),
     "DeFINE, 0.008, unit at 0.1, 7 layers": UNIT(0.008, 0.1, depth=7, max_groups=32),
 }
 
