@@ -253,7 +253,7 @@ def test_a_run_folder_is_not_used_twice(trained, folder, tmp_path, capsys, monke
 
     message = failure(capsys, *arguments(trained[0], finished.path, "--seed", "2"))
     assert "other settings" in message and str(finished.config) in message
-    assert "learning_rate: 0.03" in message and "learning_rate: 0.002" in message
+    assert "learning_rate: 0.03" in message and "learning_rate: 0.008" in message
     assert finished.summary.read_bytes() == before
 
     run = tmp_path / "run"

@@ -49,6 +49,7 @@ def experiment(folder, embedding=small_define, seed=1, dropout=0.0, cutoffs=(), 
         num_layers=1,
         dropout=dropout,
         cutoffs=cutoffs,
+        embedding_std=0.4,
         training=Training(**settings),
         seed=seed,
     )
