@@ -19,8 +19,9 @@ DeFINE $unit --embedding.groups [8,4,2]
 residual $unit --embedding.groups [8,4,2] --embedding.skip residual --embedding.reduce_map false
 without-reduce $unit --embedding.groups [8,4,2] --embedding.reduce false
 shared $unit --embedding.groups [8,4,2] --embedding.shared true
+without-reduce-map $unit --embedding.groups [8,4,2] --embedding.reduce_map false
 depth-7 $unit --embedding.depth 7 --embedding.max_groups 32
 depth-11 $unit --embedding.depth 11 --embedding.max_groups 32
 END
-define compare "$out"/{linear,GLT,GLT-shuffle,HGT,without-mixer,DeFINE,residual,without-reduce,shared,depth-7,depth-11} \
+define compare "$out"/{linear,GLT,GLT-shuffle,HGT,without-mixer,DeFINE,residual,without-reduce,shared,without-reduce-map,depth-7,depth-11} \
     --figure "$out/comparison.png"
