@@ -47,7 +47,6 @@ FULL = ()  # exact full softmax
 VARIANTS = {
     "standard, 0.004, scale 0.4": STANDARD(0.004, std=0.4),
     "standard, 0.008": STANDARD(0.008),
-    "standard, 0.016": STANDARD(0.016),
     "projected, 0.002, full softmax": PROJECTED(0.002, cutoffs=FULL),
     "projected, 0.004, full softmax": PROJECTED(0.004, cutoffs=FULL),
     "projected, 0.004, scale 0.4": PROJECTED(0.004, std=0.4),
