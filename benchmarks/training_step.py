@@ -17,7 +17,7 @@ from torch import nn
 from define import DeFINE, ProjectedEmbedding
 from define.data import Segments, Text
 from define.recipes import penn_treebank_small
-from define.recipes.language import MakeEmbedding
+from define.recipes.embeddings import MakeEmbedding
 
 EMBEDDINGS: dict[str, MakeEmbedding] = {
     "standard": nn.Embedding,

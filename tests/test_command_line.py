@@ -13,7 +13,8 @@ import torch
 import yaml
 from tiny import Killed, arguments, cache_in, experiment, write_text
 
-from define.__main__ import RECIPES, main
+from define.__main__ import main
+from define.command_line import RECIPES
 from define.data import Segments
 from define.recipes import evaluate
 from define.training import Run, mean_nll

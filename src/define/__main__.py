@@ -5,35 +5,23 @@ import logging
 import shlex
 import sys
 from collections.abc import Callable
-from dataclasses import replace
-from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from typing import TypeGuard
-
-    from jsonargparse import ArgumentParser, Namespace
-
-    from define.analysis import RunSummary, Subject
-    from define.recipes import Experiment, TranslationExperiment
-    from define.training import Run
-
-TRANSLATION = ("multi30k", "wmt14")
-RECIPES = (
-    "pydocs",
-    "penn-treebank",
-    "penn-treebank-fast",
-    "penn-treebank-finetune",
-    "penn-treebank-small",
-    "wikitext-2",
-    "wikitext-2-transformer-xl",
-    "wikitext-103",
-    "wikitext-103-lstm",
-    "wikipedia-25m",
-    "text",
-    *TRANSLATION,
+from define.command_line import (
+    RECIPES,
+    check_free,
+    make_experiment,
+    open_run,
+    recipe_parser,
+    subject_of,
+    summary_of,
+    table_of,
+    translates,
 )
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
 
 
 def main(args: list[str] | None = None) -> None:
@@ -63,7 +51,7 @@ def train(parser: "ArgumentParser", args: list[str]) -> None:
     """Train a model by a recipe, or go on with a run that was stopped."""
     names = parser.add_subcommands(dest="recipe", metavar="RECIPE", title="recipes")
     for name in RECIPES:
-        recipe = _recipe_parser(name)
+        recipe = recipe_parser(name)
         recipe.add_argument("--config", action="config", help="YAML file with these arguments")
         recipe.add_argument(
             "--run",
@@ -86,16 +74,16 @@ def train(parser: "ArgumentParser", args: list[str]) -> None:
     from define.training import Run
 
     run = Run(folder)
-    config = f"# recipe: {name}\n{_recipe_parser(name).dump(settings)}"
-    _check_free(run, config)
-    experiment = _experiment(name, settings)  # before the folder is taken: it may be wrong
+    config = f"# recipe: {name}\n{recipe_parser(name).dump(settings)}"
+    check_free(run, config)
+    experiment = make_experiment(name, settings)  # before the folder is taken: it may be wrong
     run.path.mkdir(parents=True, exist_ok=True)
     run.config.write_text(config, "utf-8")
-    if _translates(experiment):
+    if translates(experiment):
         recipes.train_translation(experiment, run)
     else:
         recipes.train(experiment, run)
-    print(_table([_summary(run)]))
+    print(table_of([summary_of(run)]))
 
 
 def evaluate(parser: "ArgumentParser", args: list[str]) -> None:
@@ -131,8 +119,8 @@ def evaluate(parser: "ArgumentParser", args: list[str]) -> None:
     from define.training import ContinuousCache
 
     cache = ContinuousCache(**arguments.cache.as_dict()) if arguments.cache.size else None
-    experiment, run = _open_run(arguments.run, arguments.data.path)
-    if _translates(experiment):
+    experiment, run = open_run(arguments.run, arguments.data.path)
+    if translates(experiment):
         if cache is not None or arguments.tune_cache:
             raise ValueError(f"{run.path} is a run of translation: it takes no cache.")
         split, options = arguments.split, (arguments.batch_size, arguments.beams)
@@ -157,8 +145,8 @@ def translate(parser: "ArgumentParser", args: list[str]) -> None:
     arguments = parser.parse_args(args)
     from define import recipes
 
-    experiment, run = _open_run(arguments.run)
-    if not _translates(experiment):
+    experiment, run = open_run(arguments.run)
+    if not translates(experiment):
         raise ValueError(f"{run.path} is a run of a language model: it does not translate.")
     run.load_weights(experiment.model)
     lines = []
@@ -184,8 +172,8 @@ def generate(parser: "ArgumentParser", args: list[str]) -> None:
     arguments = parser.parse_args(args)
     from define import recipes
 
-    experiment, run = _open_run(arguments.run)
-    if _translates(experiment):
+    experiment, run = open_run(arguments.run)
+    if translates(experiment):
         raise ValueError(f"{run.path} translates: use define translate {run.path}.")
     print(
         recipes.generate(
@@ -213,11 +201,11 @@ def compare(parser: "ArgumentParser", args: list[str]) -> None:
     from define.training import Run
 
     runs = [Run.open(path) for path in arguments.runs]
-    summaries = [_summary(run) for run in runs]
+    summaries = [summary_of(run) for run in runs]
     if arguments.json:
         print(json.dumps([json.loads(run.summary.read_text("utf-8")) for run in runs], indent=2))
     else:
-        print(_table(summaries, arguments.average_seeds))
+        print(table_of(summaries, arguments.average_seeds))
     draw_comparison(summaries, arguments.figure)
     print(f"\nFigure: {arguments.figure}", file=sys.stderr)
 
@@ -254,7 +242,7 @@ def analyze(parser: "ArgumentParser", args: list[str]) -> None:
     subjects = {
         path: analysis.read_checkpoint(path, arguments.table)
         if analysis.is_checkpoint(path)
-        else _subject(path, arguments.data.path, arguments.split)
+        else subject_of(path, arguments.data.path, arguments.split)
         for path in dict.fromkeys([*arguments.runs, *folders])
     }
     first = subjects[arguments.runs[0]]
@@ -263,7 +251,7 @@ def analyze(parser: "ArgumentParser", args: list[str]) -> None:
         if subject.words != words:
             raise ValueError(f"{path} has another vocabulary than {arguments.runs[0]}.")
     tables = {
-        path.resolve().name: subjects[path].table
+        path.resolve().name: analysis.held(subjects[path].table)
         if path in subjects
         else analysis.read_table(path, len(words))
         for path in arguments.compare_with
@@ -272,7 +260,8 @@ def analyze(parser: "ArgumentParser", args: list[str]) -> None:
     chosen = chosen or analysis.some_words(words, first.counts)
     findings = []
     for subject in map(subjects.__getitem__, arguments.runs):
-        alike = {name: analysis.similarity(subject.table, table) for name, table in tables.items()}
+        ours = analysis.held(subject.table) if tables else subject.table
+        alike = {name: analysis.similarity(ours, table) for name, table in tables.items()}
         findings.append(analysis.analyze(subject, chosen, alike))
     command = shlex.join(["define", "analyze", *args])
     print(analysis.write_report(findings, words, arguments.output, command, arguments.split))
@@ -386,111 +375,6 @@ COMMANDS: dict[str, Callable[["ArgumentParser", list[str]], None]] = {
     "cutoffs": cutoffs,
     "compress": compress,
 }
-
-
-def _recipe(name: str) -> "Callable[..., Experiment]":
-    from define import recipes
-
-    return getattr(recipes, name.replace("-", "_"))
-
-
-def _recipe_parser(name: str) -> "ArgumentParser":
-    from jsonargparse import ArgumentParser
-
-    recipe = _recipe(name)
-    parser = ArgumentParser(description=(recipe.__doc__ or "").splitlines()[0])
-    parser.add_function_arguments(recipe, sub_configs=True)
-    return parser
-
-
-def _experiment(name: str, settings: "Namespace") -> "Experiment":
-    return _recipe(name)(**_recipe_parser(name).instantiate(settings).as_dict())
-
-
-def _check_free(run: "Run", config: str) -> None:
-    """Raises a ValueError if a run's folder holds other settings or a finished run."""
-    if run.config.exists() and run.vocabulary.exists():  # else its training never began
-        lines = run.config.read_text("utf-8").splitlines(), config.splitlines()
-        for theirs, ours in zip_longest(*lines, fillvalue=""):
-            if theirs != ours:
-                raise ValueError(
-                    f"{run.config} has other settings ({theirs.strip()!r} instead of "
-                    f"{ours.strip()!r}): name another --run."
-                )
-        if run.summary.exists():
-            raise ValueError(f"{run.path} is a finished run: name another --run.")
-
-
-def _open_run(folder: Path, data_path: Path | None = None) -> "tuple[Experiment, Run]":
-    """A trained run and its experiment, with the run's own vocabulary."""
-    from define.training import Run
-
-    run = Run.open(folder)
-    first, text = run.config.read_text("utf-8").split("\n", 1)
-    name = first.removeprefix("# recipe: ")
-    if name not in RECIPES:
-        raise ValueError(f"{run.config} begins with {first!r} instead of the name of a recipe.")
-    settings = _recipe_parser(name).parse_string(text)
-    if name in TRANSLATION:
-        settings["data.tokenizer"] = run.path / "tokenizer.json"
-    else:
-        settings["data.vocabulary"] = run.vocabulary
-    if data_path is not None:
-        settings["data.path"] = data_path
-    return _experiment(name, settings), run
-
-
-def _translates(experiment: object) -> "TypeGuard[TranslationExperiment]":
-    from define.recipes.translation_experiment import TranslationExperiment
-
-    return isinstance(experiment, TranslationExperiment)
-
-
-def _subject(folder: Path, data_path: Path | None, split: str) -> "Subject":
-    """A trained run, to analyze: its embedding, and its model with the text of a split."""
-    from define.analysis import Subject
-    from define.data import Segments
-
-    experiment, run = _open_run(folder, data_path)
-    if _translates(experiment):
-        raise ValueError(f"{run.path} is a run of a translation model, which is not analyzed yet.")
-    summary = _summary(run)
-    run.load_weights(experiment.model)
-    model, settings, corpus = experiment.model, experiment.training, experiment.data.open()
-    batch_size, text = settings.evaluation_batch_size, corpus.split(split)
-    return Subject(
-        summary.name,
-        summary.embedding,
-        model.embedding,
-        corpus.vocabulary.words,
-        run.config.read_text("utf-8"),
-        corpus.counts,
-        summary,
-        model,
-        Segments(text, batch_size, settings.length, drop_last=False),
-    )
-
-
-def _summary(run: "Run") -> "RunSummary":
-    import yaml  # of jsonargparse
-
-    from define.analysis import RunSummary
-
-    settings = yaml.safe_load(run.config.read_text("utf-8"))
-    validations = settings.get("training", {}).get("validations")
-    return replace(RunSummary.from_json(run.summary), validations=validations)
-
-
-def _table(summaries: "list[RunSummary]", average_seeds: bool = False) -> str:
-    from define.analysis import comparison_table
-    from define.analysis.table import text_table
-
-    text = comparison_table(summaries, average_seeds)
-    scored = [run for run in summaries if run.test_bleu is not None]
-    if scored:
-        scores = ([run.name, f"{run.valid_bleu:.2f}", f"{run.test_bleu:.2f}"] for run in scored)
-        text += "\n\n" + text_table(("run", "valid BLEU", "test BLEU"), scores)
-    return text
 
 
 if __name__ == "__main__":

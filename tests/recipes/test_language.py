@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from tiny import WORDS, cache_in, experiment, small_define, write_text
+from tiny import WORDS, experiment, small_define
 from torch import nn
 
 from define import (
@@ -17,17 +17,6 @@ from define.data import PyDocs, Segments, Text
 from define.recipes import pydocs, text, train
 from define.training import Run, Training, mean_nll
 from define.training.language_modeling import LanguageModeling
-
-
-@pytest.fixture(autouse=True)
-def _cache(tmp_path):
-    with cache_in(tmp_path / "cache"):
-        yield
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return write_text(tmp_path / "text")
 
 
 @pytest.fixture

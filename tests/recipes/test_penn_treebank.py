@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from tiny import cache_in, experiment, small_define, write_text
+from tiny import experiment, small_define, write_text
 from torch import nn
 
 from define import ProjectedEmbedding
@@ -22,12 +22,6 @@ from define.recipes import (
 )
 from define.training import AveragedSGD, ContinuousCache, Run, Training, cached_nll
 from define.training.language_modeling import LanguageModeling
-
-
-@pytest.fixture(autouse=True)
-def _cache(tmp_path):
-    with cache_in(tmp_path / "cache"):
-        yield
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from tiny import WORDS, cache_in, write_text
+from tiny import WORDS, write_text
 from torch import nn
 
 from define import AdaptiveEmbedding, AdaptiveSoftmax, DeFINE, ProjectedEmbedding, TiedSoftmax
@@ -23,17 +23,6 @@ from define.recipes import (
 from define.recipes.models import Unit
 from define.recipes.paper import paper_rows
 from define.training import Run, StepDecay, Training
-
-
-@pytest.fixture(autouse=True)
-def _cache(tmp_path):
-    with cache_in(tmp_path / "cache"):
-        yield
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return write_text(tmp_path / "text")
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ import pytest
 from tiny import arguments
 from yaml import safe_load
 
-from define.__main__ import _open_run, main
+from define.__main__ import main
+from define.command_line import open_run
 from define.training import Constant, Cosine, InverseSquareRoot, StepDecay
 
 
@@ -74,4 +75,4 @@ def test_a_schedule_of_the_command_line_comes_back_from_the_run(words, schedule,
     main(arguments(folder, run, "--training.length", "250", *words))
     name = safe_load((run / "config.yaml").read_text())["training"]["schedule"]["class_path"]
     assert name == f"define.training.{type(schedule).__name__}"
-    assert _open_run(run)[0].training.schedule == schedule
+    assert open_run(run)[0].training.schedule == schedule

@@ -11,6 +11,7 @@ from define.analysis.layers import LayerCorrelation, group_correlation, layer_co
 from define.analysis.monitor import embedding_scalars
 from define.analysis.neighbours import nearest_neighbours
 from define.analysis.report import write_report
+from define.analysis.rows import held
 from define.analysis.similarity import Similarity, similarity
 from define.analysis.summary import RunSummary
 from define.analysis.table_file import read_table
@@ -38,6 +39,7 @@ __all__ = [
     "find_words",
     "frequency_bands",
     "group_correlation",
+    "held",
     "is_checkpoint",
     "layer_correlations",
     "nearest_neighbours",

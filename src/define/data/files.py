@@ -17,6 +17,13 @@ ENDINGS = (".txt", ".txt.xz", ".txt.gz")
 _BLOCK = 1 << 20
 
 
+def file_identity(path: Path) -> dict[str, object]:
+    """What tells a file and its content from others without reading it."""
+    path = path.resolve()
+    status = path.stat()
+    return {"path": str(path), "size": status.st_size, "mtime_ns": status.st_mtime_ns}
+
+
 def open_stream(file: BinaryIO, name: str) -> BinaryIO:
     """The bytes of an open file, decompressed where its ``name`` ends with ``.xz`` or ``.gz``."""
     if name.endswith(".xz"):

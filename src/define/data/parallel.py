@@ -14,8 +14,8 @@ from tqdm import tqdm
 
 from define.data.bpe import BytePairs
 from define.data.cache import cached, read_note
-from define.data.files import naming_damage, open_stream
-from define.data.text import SPLITS, _identity
+from define.data.files import file_identity, naming_damage, open_stream
+from define.data.text import SPLITS
 
 _ENDINGS = ("", ".xz", ".gz")
 _LINES = 20_000  # encoded at a time: memory stays bounded whatever the text
@@ -133,7 +133,7 @@ class ParallelCorpus:
             lines = (line for file in files for line in read_sentences(file))
             BytePairs.learn(lines, text.vocabulary_size).write(folder / _TOKENIZER)
 
-        source = {"files": [*map(_identity, files)], "size": text.vocabulary_size}
+        source = {"files": [*map(file_identity, files)], "size": text.vocabulary_size}
         return BytePairs.read(cached(text.cache, "bpe", source, build) / _TOKENIZER)
 
     def pairs(self, split: str) -> tuple[Sentences, Sentences]:
@@ -152,7 +152,7 @@ class ParallelCorpus:
             return _encode_pairs(files, tokenizer, longest, folder)
 
         source = {
-            "files": [*map(_identity, files)],
+            "files": [*map(file_identity, files)],
             "tokenizer": tokenizer.fingerprint,
             "max_length": longest,
         }

@@ -1,17 +1,18 @@
 """Batches of contiguous text for truncated backpropagation through time."""
 
-from collections.abc import Iterator
-from typing import Any
+from itertools import accumulate
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from define.data.position import PlannedBatches
+
 PADDING = -100
 """The target of places that hold no token: what ``ignore_index`` of torch's losses is."""
 
 
-class Segments:
+class Segments(PlannedBatches[tuple[int, int]]):
     """A text cut into columns that are read side by side, one segment of time after the other.
 
     The text is cut into ``batch_size * world_size`` contiguous columns of equal length n; column
@@ -75,71 +76,33 @@ class Segments:
         self._end = targets  # an id at or beyond this place has no successor
         self._places = targets // columns if drop_last else -(-targets // columns)
         self._starts = torch.arange(rank * batch_size, (rank + 1) * batch_size) * self._places
-        # What must be equal for a position in one iteration to mean the same in another.
-        self._setting = {
-            "tokens": len(ids),
-            "batch_size": batch_size,
-            "length": length,
-            "random_lengths": random_lengths,
-            "seed": seed,
-            "drop_last": drop_last,
-            "world_size": world_size,
-        }
-        self._epoch, self._batch = 0, 0  # of the batch that comes next
-        self._lengths = self._plan(0)
-        self._resuming = False
+        super().__init__(
+            {
+                "tokens": len(ids),
+                "batch_size": batch_size,
+                "length": length,
+                "random_lengths": random_lengths,
+                "seed": seed,
+                "drop_last": drop_last,
+                "world_size": world_size,
+            }
+        )
 
     @property
     def lengths(self) -> tuple[int, ...]:
         """The plan of the epoch of the next batch: how long each of its batches is in time."""
-        return self._lengths
+        return tuple(length for _, length in self._plan)
 
-    def __len__(self) -> int:
-        """The number of batches of the epoch of the next batch."""
-        return len(self._lengths)
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield tokens and targets, both (batch_size, time) int64."""
-        first = self._batch if self._resuming else 0
-        self._resuming = False
-        epoch, lengths = self._epoch, self._lengths
-        start = sum(lengths[:first])
-        for batch in range(first, len(lengths)):
-            # The position moves before the batch is handed out: a state saved while that is
-            # worked on names the batch after it.
-            self._batch = batch + 1
-            if self._batch == len(lengths):
-                self._epoch, self._batch = epoch + 1, 0
-                self._lengths = self._plan(epoch + 1)
-            yield self._read(start, lengths[batch])
-            start += lengths[batch]
-
-    def state_dict(self) -> dict[str, Any]:
-        """The position, which is the batch that comes next, and the setting that it holds for."""
-        return {"epoch": self._epoch, "batch": self._batch, "setting": dict(self._setting)}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Let the next iteration start at a saved position.
-
-        Raises:
-            ValueError: If it was saved under another setting: it would mean another place.
-        """
-        for name, value in self._setting.items():
-            if state["setting"][name] != value:
-                raise ValueError(
-                    f"The position was saved with {name}={state['setting'][name]!r}, "
-                    f"but this iteration has {name}={value!r}."
-                )
-        self._epoch, self._batch = state["epoch"], state["batch"]
-        self._lengths = self._plan(self._epoch)
-        self._resuming = True
-
-    def _plan(self, epoch: int) -> tuple[int, ...]:
+    def _make_plan(self, epoch: int) -> list[tuple[int, int]]:
+        """Place and length in time of each batch."""
         if self._random_lengths:
-            return random_plan(self._places, self._length, (self._seed, epoch))
-        return even_plan(self._places, self._length)
+            lengths = random_plan(self._places, self._length, (self._seed, epoch))
+        else:
+            lengths = even_plan(self._places, self._length)
+        return list(zip(accumulate(lengths, initial=0), lengths, strict=False))
 
-    def _read(self, start: int, length: int) -> tuple[Tensor, Tensor]:
+    def _read(self, place: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        start, length = place
         places = self._starts[:, None] + torch.arange(start, start + length + 1)  # (B, time + 1)
         # Advanced indexing is a gather on the mapped file: only these pages are read.
         window = self._ids[places.clamp(max=self._end)].long()

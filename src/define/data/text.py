@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from define.data.cache import cached, read_note
-from define.data.files import ENDINGS
+from define.data.files import ENDINGS, file_identity
 from define.data.ids import learn_ids, write_ids
 from define.data.vocabulary import UNKNOWN, Vocabulary
 
@@ -141,7 +141,7 @@ class Corpus:
         def build(folder: Path) -> dict[str, object]:
             return {"digest": write_ids(path, vocabulary, folder / _IDS)}
 
-        source = {**_identity(path), "vocabulary": vocabulary.fingerprint}
+        source = {**file_identity(path), "vocabulary": vocabulary.fingerprint}
         return cached(self._cache, split, source, build)
 
     @cached_property  # once, so that vocabulary and ids agree even if the text changes meanwhile
@@ -160,12 +160,5 @@ class Corpus:
             vocabulary.write(folder / "vocabulary.txt")
             return {"digest": digest}
 
-        source = {**_identity(path), "max_size": self._max_size, "min_count": self._min_count}
+        source = {**file_identity(path), "max_size": self._max_size, "min_count": self._min_count}
         return cached(self._cache, "train", source, build)
-
-
-def _identity(path: Path) -> dict[str, object]:
-    """What tells a file and its content from others without reading it."""
-    path = path.resolve()
-    status = path.stat()
-    return {"path": str(path), "size": status.st_size, "mtime_ns": status.st_mtime_ns}

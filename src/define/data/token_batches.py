@@ -1,20 +1,18 @@
 """Batches of sentence pairs, bounded by tokens and made of sentences of similar length."""
 
-from collections.abc import Iterator
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from define.data.parallel import Sentences
+from define.data.position import PlannedBatches
 from define.data.segments import PADDING
 
 _POOL = 64  # batches' worth of pairs that are sorted together
 
 
-class TokenBatches:
+class TokenBatches(PlannedBatches[tuple[np.ndarray, bool]]):
     """Pairs of sentences in batches of at most ``max_tokens`` places, padding counted.
 
     The pairs of an epoch are shuffled by ``(seed, epoch)``, cut into pools, sorted by length within
@@ -67,62 +65,26 @@ class TokenBatches:
         self._shuffle = shuffle
         self._seed = seed
         self._rank, self._world_size = rank, world_size
-        # What must be equal for a position in one iteration to mean the same in another.
-        self._setting = {
-            "pairs": len(source),
-            "tokens": int(source.lengths.sum() + target.lengths.sum()),
-            "max_tokens": max_tokens,
-            "shuffle": shuffle,
-            "seed": seed,
-            "world_size": world_size,
-        }
-        self._epoch, self._batch = 0, 0  # of the batch that comes next
-        self._plan = self._make_plan(0)
-        self._resuming = False
+        super().__init__(
+            {
+                "pairs": len(source),
+                "tokens": int(source.lengths.sum() + target.lengths.sum()),
+                "max_tokens": max_tokens,
+                "shuffle": shuffle,
+                "seed": seed,
+                "world_size": world_size,
+            }
+        )
 
-    def __len__(self) -> int:
-        """The number of this rank's batches in the epoch of the next batch."""
-        return len(self._plan)
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield source and target ids, (pairs, places) int64 each."""
-        first = self._batch if self._resuming else 0
-        self._resuming = False
-        epoch, plan = self._epoch, self._plan
-        for batch in range(first, len(plan)):
-            # As in Segments: a state saved while a batch is worked on names the one after it.
-            self._batch = batch + 1
-            if self._batch == len(plan):
-                self._epoch, self._batch = epoch + 1, 0
-                self._plan = self._make_plan(epoch + 1)
-            pairs, counts = plan[batch]
-            source = [self._source[i] for i in pairs]
-            target = [self._target[i] for i in pairs]
-            padded = pad_sequence(target, batch_first=True, padding_value=PADDING)
-            yield (
-                pad_sequence(source, batch_first=True, padding_value=self._padding),
-                padded if counts else torch.full_like(padded, PADDING),
-            )
-
-    def state_dict(self) -> dict[str, Any]:
-        """The position, which is the batch that comes next, and the setting that it holds for."""
-        return {"epoch": self._epoch, "batch": self._batch, "setting": dict(self._setting)}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Let the next iteration start at a saved position.
-
-        Raises:
-            ValueError: If it was saved under another setting: it would mean another place.
-        """
-        for name, value in self._setting.items():
-            if state["setting"][name] != value:
-                raise ValueError(
-                    f"The position was saved with {name}={state['setting'][name]!r}, "
-                    f"but this iteration has {name}={value!r}."
-                )
-        self._epoch, self._batch = state["epoch"], state["batch"]
-        self._plan = self._make_plan(self._epoch)
-        self._resuming = True
+    def _read(self, place: tuple[np.ndarray, bool]) -> tuple[Tensor, Tensor]:
+        pairs, counts = place
+        source = [self._source[i] for i in pairs]
+        target = [self._target[i] for i in pairs]
+        padded = pad_sequence(target, batch_first=True, padding_value=PADDING)
+        return (
+            pad_sequence(source, batch_first=True, padding_value=self._padding),
+            padded if counts else torch.full_like(padded, PADDING),
+        )
 
     def _make_plan(self, epoch: int) -> list[tuple[np.ndarray, bool]]:
         """The pairs of each batch of this rank, and whether their targets count."""

@@ -1,26 +1,24 @@
 """Language models on text."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from define.data import PyDocs, Text
 from define.dropout import drop_words
-from define.embedding import AdaptiveEmbedding, DeFINE, Embedding
+from define.embedding import AdaptiveEmbedding, DeFINE
 from define.models import LSTM, LanguageModel
+from define.recipes.embeddings import MakeEmbedding, draw
 from define.recipes.experiment import Experiment
 from define.softmax import AdaptiveSoftmax, TiedSoftmax
 from define.training import Training
 
 __all__ = ["pydocs", "text"]
 
-MakeEmbedding = Callable[[int, int], nn.Embedding | Embedding]
 
-
-def _lstm(
+def lstm_experiment(
     data: Text | PyDocs,
     embedding: MakeEmbedding = lambda num_embeddings, embedding_dim: DeFINE(
         num_embeddings, embedding_dim, map=96, expand_dim=384, depth=3, max_groups=8
@@ -67,7 +65,7 @@ def _lstm(
     """
     torch.manual_seed(seed)
     module = embedding(len(data.open().vocabulary), embedding_dim)
-    _draw(module, embedding_std)
+    draw(module, embedding_std)
     map = getattr(module, "map", module)  # what the output shares its table with
     if narrow:
         output_size = map.embedding_dim
@@ -91,14 +89,6 @@ def _lstm(
     return Experiment(model, data, training, seed, start_from)
 
 
-def _draw(embedding: nn.Embedding | Embedding, std: float) -> None:
-    if isinstance(embedding, Embedding):
-        embedding.std = std
-        embedding.reset_parameters()
-    else:
-        nn.init.normal_(embedding.weight, std=std)
-
-
 def pydocs(
     data: PyDocs = PyDocs(),
     embedding: MakeEmbedding = lambda num_embeddings, embedding_dim: DeFINE(
@@ -111,7 +101,7 @@ def pydocs(
     **options: Any,  # noqa: ANN401
 ) -> Experiment:
     """A small LSTM on the documentation of the Python that is running: nothing to fetch."""
-    return _lstm(
+    return lstm_experiment(
         data,
         embedding,
         embedding_dim,
@@ -124,4 +114,4 @@ def pydocs(
 
 def text(data: Text, **options: Any) -> Experiment:  # noqa: ANN401
     """A small LSTM on any folder of text: train, valid and test."""
-    return _lstm(data, **options)
+    return lstm_experiment(data, **options)

@@ -9,7 +9,7 @@ from torch import nn
 from define.embedding import AdaptiveEmbedding, DeFINE, Embedding
 from define.groups import Skip
 from define.models import LSTM, LanguageModel, TransformerXL
-from define.recipes.language import MakeEmbedding, _draw
+from define.recipes.embeddings import MakeEmbedding, draw
 from define.softmax import AdaptiveSoftmax, OutputLayer, TiedSoftmax
 
 __all__ = ["Unit", "lstm", "transformer_xl"]
@@ -64,7 +64,7 @@ def transformer_xl(
     """
     module = embedding(num_embeddings, embedding_dim)
     module = module if unit is None else unit(module, embedding_dim)
-    _draw(module, embedding_std)
+    draw(module, embedding_std)
     # Dai et al. scale what they embed, since the tied output wants small tables.
     backbone = TransformerXL(embedding_dim, input_scale=embedding_dim**0.5, **options)
     return LanguageModel(module, backbone, _head(module, embedding_dim, cutoffs, bias=True))
@@ -97,7 +97,7 @@ def lstm(
     """
     module = embedding(num_embeddings, embedding_dim)
     module = module if unit is None else unit(module, embedding_dim)
-    _draw(module, embedding_std)
+    draw(module, embedding_std)
     backbone = LSTM(
         module.embedding_dim,  # without Reduce, the unit ends wider
         hidden_size,

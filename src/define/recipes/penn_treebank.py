@@ -8,8 +8,9 @@ import torch
 
 from define.data import Text
 from define.embedding import DeFINE
+from define.recipes.embeddings import MakeEmbedding
 from define.recipes.experiment import Experiment
-from define.recipes.language import MakeEmbedding, _lstm
+from define.recipes.language import lstm_experiment
 from define.training import NTASGD, AveragedSGD, Constant, Cosine, Training
 
 __all__ = [
@@ -57,7 +58,7 @@ def penn_treebank(
     With DeFINE or a projected embedding the last layer is as wide as the narrow table, which the
     output is tied to.
     """
-    return _lstm(
+    return lstm_experiment(
         data,
         embedding,
         embedding_dim,

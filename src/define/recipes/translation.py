@@ -7,7 +7,7 @@ from torch import nn
 
 from define.data import ParallelText
 from define.embedding import DeFINE, Embedding
-from define.recipes.language import MakeEmbedding
+from define.recipes.embeddings import MakeEmbedding, draw
 from define.recipes.translation_experiment import TranslationExperiment
 from define.softmax import Softmax, TiedSoftmax
 from define.training import InverseSquareRoot, Training
@@ -72,7 +72,7 @@ def wmt14(
     table = cast(nn.Embedding | Embedding, getattr(modules[-1], "map", modules[-1]))
     std = _std(table.embedding_dim, embedding_dim) if embedding_std is None else embedding_std
     for module in modules:
-        _draw(module, std)
+        draw(module, std)
     model = TranslationModel(
         modules[0],
         TiedSoftmax(table, embedding_dim) if tie else Softmax(embedding_dim, size),
@@ -94,14 +94,6 @@ def _std(map_dim: int, embedding_dim: int) -> float:
     # std * width ** 0.5. To a narrow table they come through a torch.nn.Linear, which is drawn such
     # that it multiplies deviations with 3 ** -0.5.
     return ((1 if map_dim == embedding_dim else 3) / map_dim) ** 0.5
-
-
-def _draw(embedding: nn.Embedding | Embedding, std: float) -> None:
-    if isinstance(embedding, Embedding):
-        embedding.std = std
-        embedding.reset_parameters()
-    else:
-        nn.init.normal_(embedding.weight, std=std)
 
 
 def multi30k(

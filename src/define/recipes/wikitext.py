@@ -8,8 +8,9 @@ import torch
 
 from define.data import Text
 from define.embedding import AdaptiveEmbedding, DeFINE
+from define.recipes.embeddings import MakeEmbedding
 from define.recipes.experiment import Experiment
-from define.recipes.language import MakeEmbedding, _lstm
+from define.recipes.language import lstm_experiment
 from define.recipes.models import Unit, lstm, transformer_xl
 from define.training import Cosine, StepDecay, Training
 
@@ -192,7 +193,9 @@ def wikitext_2(
     **options: Any,  # noqa: ANN401
 ) -> Experiment:
     """A small LSTM with adaptive softmax on WikiText-2, at the scale of one CPU core."""
-    return _lstm(data, embedding_std=embedding_std, cutoffs=cutoffs, training=training, **options)
+    return lstm_experiment(
+        data, embedding_std=embedding_std, cutoffs=cutoffs, training=training, **options
+    )
 
 
 def wikitext_2_transformer_xl(
