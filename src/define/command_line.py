@@ -124,9 +124,11 @@ def summary_of(run: "Run") -> "RunSummary":
 
     from define.analysis import RunSummary
 
-    settings = yaml.safe_load(run.config.read_text("utf-8"))
-    validations = settings.get("training", {}).get("validations")
-    return replace(RunSummary.from_json(run.summary), validations=validations)
+    config = run.config.read_text("utf-8")
+    seedless = "\n".join(x for x in config.splitlines() if not x.startswith("seed:"))
+    validations = yaml.safe_load(config).get("training", {}).get("validations")
+    summary = RunSummary.from_json(run.summary)
+    return replace(summary, settings=seedless, validations=validations)
 
 
 def table_of(summaries: "list[RunSummary]", average_seeds: bool = False) -> str:

@@ -73,6 +73,12 @@ def test_seeds_are_averaged():
     assert second[0] == "longer (1)"
 
 
+def test_runs_of_other_settings_are_not_averaged_though_they_are_as_large():
+    shuffled = replace(RUN, settings="shuffle: true")
+    text = comparison_table([RUN, shuffled, replace(RUN, seed=2)], average_seeds=True)
+    assert [row[0][-3:] for row in cells(text)[2:4]] == ["(2)", "(1)"]
+
+
 def test_runs_of_the_same_name_are_named_by_it():
     text = comparison_table([RUN, replace(RUN, seed=2)], average_seeds=True)
     assert cells(text)[2][0] == "standard (2)"

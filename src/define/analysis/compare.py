@@ -20,9 +20,10 @@ def comparison_table(summaries: Sequence[RunSummary], average_seeds: bool = Fals
 
     Args:
         summaries: The runs, at least one.
-        average_seeds: Whether runs that differ in the seed alone (same embedding, parameters and
-            training tokens) share a row: the mean of each, and for perplexities half the range
-            between the best and the worst seed. A test perplexity stands only where all have one.
+        average_seeds: Whether runs that differ in the seed alone (same embedding, parameters,
+            training tokens and settings) share a row: the mean of each, and for perplexities half
+            the range between the best and the worst seed. A test perplexity stands only where all
+            have one.
 
     Returns:
         Text that is Markdown and aligned; at most 100 characters a line for perplexities below a

@@ -6,7 +6,7 @@ from pathlib import Path
 
 __all__ = ["RunSummary"]
 
-_OPTIONAL = {"validations", "valid_bleu", "test_bleu", "bleu_signature"}
+_OPTIONAL = {"settings", "validations", "valid_bleu", "test_bleu", "bleu_signature"}
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class RunSummary:
         seed: Seed of the run.
         tokens: Training tokens seen, repetitions counted.
         history: (training tokens seen, validation perplexity) at each validation.
+        settings: Recipe and arguments without the seed, if they are known.
         validations: Validations per epoch, if it is known.
         valid_bleu: BLEU on the validation text, of a translation model.
         test_bleu: BLEU on the test text.
@@ -42,6 +43,7 @@ class RunSummary:
     seed: int
     tokens: int
     history: tuple[tuple[int, float], ...]
+    settings: str = ""
     validations: int | None = None
     valid_bleu: float | None = None
     test_bleu: float | None = None
@@ -49,8 +51,9 @@ class RunSummary:
 
     @property
     def kind(self) -> tuple[object, ...]:
-        """The same for runs that differ in the seed alone, or in what no parameter tells."""
-        return self.embedding, self.unit, self.context, self.input_output, self.tokens
+        """The same for runs that differ in the seed alone, as far as `settings` are known."""
+        sizes = self.unit, self.context, self.input_output, self.tokens
+        return self.embedding, *sizes, self.settings
 
     @property
     def epoch_tokens(self) -> float | None:
