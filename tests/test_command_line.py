@@ -140,7 +140,8 @@ def test_generate_continues_a_prompt_without_the_text(tmp_path, capsys):
 
 def test_compare_has_a_row_for_each_run_and_a_figure(trained, tmp_path, capsys, monkeypatch):
     folder, run = trained
-    main(arguments(folder, tmp_path / "other", "--seed", "2", "--training.length", "50"))
+    same = ("--training.learning_rate", "0.03")
+    main(arguments(folder, tmp_path / "other", "--seed", "2", *same))
     capsys.readouterr()
     figure = tmp_path / "figure.svg"
     both = [str(run.path), str(tmp_path / "other")]
@@ -150,6 +151,10 @@ def test_compare_has_a_row_for_each_run_and_a_figure(trained, tmp_path, capsys, 
     assert figure.read_text().count("<svg") == 1
     main(["compare", *both, "--figure", str(figure), "--average_seeds"])
     assert "(2)" in capsys.readouterr().out
+    main(arguments(folder, tmp_path / "longer", *same, "--training.length", "50"))
+    capsys.readouterr()
+    main(["compare", both[0], str(tmp_path / "longer"), "--figure", str(figure), "--average_seeds"])
+    assert "(2)" not in capsys.readouterr().out  # no seeds of one setting
     monkeypatch.chdir(tmp_path)
     main(["compare", *both, "--json"])
     summaries = json.loads(capsys.readouterr().out)
