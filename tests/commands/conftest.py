@@ -1,0 +1,26 @@
+import pytest
+from tiny import arguments, cache_in, write_text
+
+from define.__main__ import main
+from define.training import Run
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path):
+    with cache_in(tmp_path / "cache"):
+        yield
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_text(tmp_path / "text")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The run of a trained model and its text."""
+    root = tmp_path_factory.mktemp("trained")
+    folder, run = write_text(root / "text"), Run(root / "define")
+    with cache_in(root / "cache"):
+        main(arguments(folder, run.path, "--training.learning_rate", "0.03"))
+    return folder, run

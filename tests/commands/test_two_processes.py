@@ -1,0 +1,104 @@
+"""Training by two processes: they share the columns of the text, and a killed run resumes."""
+
+import contextlib
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from tiny import arguments, experiment
+
+from define.data import Segments
+from define.training import Run, mean_nll
+
+# Lightning starts this file once more for the second process.
+SCRIPT = """
+import json, os, signal, sys
+from define.__main__ import main
+from define.training.language_modeling import LanguageModeling
+end, step = LanguageModeling.on_validation_epoch_end, LanguageModeling.training_step
+first, steps = [], []
+def noting(self):
+    end(self)
+    found = {"perplexity": self.trainer.callback_metrics["valid_perplexity"].item(), "first": first}
+    with open(os.environ["NOTES"] + str(self.trainer.global_rank), "w") as file:
+        json.dump(found, file)
+def stepping(self, batch):
+    first or first.extend(batch[0][:, 0].tolist())
+    steps.append(None)
+    if len(steps) == int(os.environ["KILLED_AT"]) and self.trainer.global_rank == 0:
+        os.killpg(0, signal.SIGKILL)
+    return step(self, batch)
+LanguageModeling.on_validation_epoch_end = noting
+LanguageModeling.training_step = stepping
+main(sys.argv[1:])
+"""
+
+
+def start(folder, run, notes, *more, killed_at=0):
+    """Trains by two processes, to the end or until one kills both; what was written to stdout."""
+    script, out, err = (run.path.with_suffix(ending) for ending in (".py", ".out", ".err"))
+    script.write_text(SCRIPT)
+    command = arguments(folder, run.path, "--training.devices", "2", *more)
+    with out.open("w") as stdout, err.open("w") as stderr:
+        process = subprocess.Popen(
+            [sys.executable, str(script), *command],
+            stdout=stdout,
+            stderr=stderr,
+            env={**os.environ, "NOTES": str(notes), "KILLED_AT": str(killed_at)},
+            start_new_session=True,
+        )
+        try:
+            expected = -signal.SIGKILL if killed_at else 0
+            assert process.wait(timeout=900) == expected, err.read_text()
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # the second process would wait for ever
+    return out.read_text()
+
+
+def test_two_processes_share_the_columns(folder, tmp_path):
+    run, notes = Run(tmp_path / "run"), tmp_path / "rank"
+    out = start(folder, run, notes, "--training.length", "20", "--cutoffs", "[10,30]")
+    one, two = (json.loads((tmp_path / f"rank{rank}").read_text()) for rank in (0, 1))
+    assert one["perplexity"] == two["perplexity"] and math.isfinite(one["perplexity"])
+    setting = experiment(folder, length=20, cutoffs=(10, 30))
+    ids = setting.data.open().split("train")
+    starts = [ids[column * (1999 // 4)].item() for column in range(4)]
+    assert one["first"] + two["first"] == starts
+    # The sums of both make what one process finds in the same columns.
+    run.load_weights(setting.model)
+    valid = Segments(setting.data.open().split("valid"), 4, 20, drop_last=False)
+    expected = math.exp(mean_nll(setting.model, valid))
+    assert one["perplexity"] == pytest.approx(expected, rel=1e-5)
+    summary = json.loads(run.summary.read_text())
+    assert summary["tokens"] == 4 * (1999 // 4)
+    assert out.count("test ppl") == 1
+    assert [path.name for path in (run.path / "logs").iterdir()] == ["version_0"]
+    saved = torch.load(run.checkpoint, weights_only=False)["processes"]
+    assert not torch.equal(saved[0]["carried"][0][0], saved[1]["carried"][0][0])
+
+
+def test_two_killed_processes_resume(folder, tmp_path):
+    """Hidden states, random numbers and the means of averaged SGD, those of each process."""
+    more = (
+        *("--training.epochs", "2", "--training.length", "50", "--input_dropout", "0.3"),
+        *("--training.checkpoint_minutes", "0", "--training.learning_rate", "1"),
+        *("--training.optimizer", "define.training.AveragedSGD"),
+    )
+    whole, again, notes = Run(tmp_path / "whole"), Run(tmp_path / "again"), tmp_path / "rank"
+    start(folder, whole, notes, *more)
+    start(folder, again, notes, *more, killed_at=15)  # in the second epoch of ten steps
+    assert again.checkpoint.exists() and not again.summary.exists()
+    start(folder, again, notes, *more)
+    assert again.weights.read_bytes() == whole.weights.read_bytes()
+    ours, theirs = (torch.load(run.checkpoint, weights_only=False) for run in (again, whole))
+    means = [c["optimizer_states"][0]["state"] for c in (ours, theirs)]
+    assert all(torch.equal(means[0][i]["average"], means[1][i]["average"]) for i in means[1])
+    summaries = [json.loads(run.summary.read_text()) for run in (again, whole)]
+    for name in ("history", "tokens", "test_perplexity"):
+        assert summaries[0][name] == summaries[1][name]
