@@ -6,7 +6,6 @@ import sys
 import pytest
 import yaml
 from messages import failure
-from tiny import arguments
 
 from define.__main__ import main
 from define.command_line import RECIPES

@@ -1,5 +1,7 @@
 import subprocess
-import sys
+import sysconfig
+import venv
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,16 +10,11 @@ from tiny_models import AUTO, EMBEDDINGS, MODELS, VARIANTS, gpt2, logits, small_
 
 from define.huggingface import export, replace_embedding
 
-# Stands for a machine where this package is not installed.
 ELSEWHERE = """
 import sys
+from importlib.util import find_spec
 
-class Absent:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] == "define":
-            raise ModuleNotFoundError(name)
-
-sys.meta_path.insert(0, Absent())
+assert find_spec("define") is None, find_spec("define")
 import torch, transformers
 from pathlib import Path
 from safetensors.torch import load_file, save_file
@@ -39,8 +36,21 @@ for line in (folder / "list").read_text().splitlines():
     with torch.no_grad():
         found[name] = model(ids, **options).logits
 save_file(found, folder / "found")
-assert not any(name.split(".")[0] == "define" for name in sys.modules)
 """
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory):
+    """The Python of a virtual environment that has all but this package."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    venv.create(folder, symlinks=True)
+    python = folder / "bin" / "python"
+    paths = {"base": str(folder), "platbase": str(folder)}
+    # A folder that a .pth file names has its own .pth files ignored, and by one of them this
+    # package is installed.
+    packages = Path(sysconfig.get_path("purelib", vars=paths))
+    (packages / "packages.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
+    return python
 
 
 @pytest.mark.parametrize(("embedding", "tie"), VARIANTS)
@@ -59,7 +69,7 @@ def test_same_numbers(kind, embedding, tie):
     }
 
 
-def test_exported_checkpoints_need_nothing_of_this_package(tmp_path):
+def test_exported_checkpoints_need_nothing_of_this_package(tmp_path, elsewhere):
     ids = tokens()
     save_file({"ids": ids}, tmp_path / "ids")
     replace_embedding(gpt2(), small_define).save_pretrained(tmp_path / "saved")
@@ -73,7 +83,7 @@ def test_exported_checkpoints_need_nothing_of_this_package(tmp_path):
         lines.append(f"{kind} {AUTO[kind].__name__}\n")
     (tmp_path / "list").write_text("".join(lines))
     result = subprocess.run(
-        [sys.executable, "-c", ELSEWHERE, str(tmp_path)], capture_output=True, text=True
+        [elsewhere, "-E", "-c", ELSEWHERE, str(tmp_path)], capture_output=True, text=True
     )
     assert result.returncode == 0, result.stderr
     found = load_file(tmp_path / "found")

@@ -24,11 +24,12 @@ def widths_for_share(
     depth: int = 1,
     max_groups: int = 1,
     unit_share: float = 0.15,
+    max_expand_dim: int | None = None,
 ) -> Widths:
     """Widths with which a DeFINE has at most a share of the parameters of the plain table.
 
-    The Map is as wide as it can be beside a unit of about `unit_share` of the budget; Expand then
-    takes what is left.
+    The Map is as wide as it can be beside a unit of about `unit_share` of the budget, or beside the
+    widest unit if that is smaller; Expand then takes what is left.
 
     Args:
         num_embeddings: Size V of the vocabulary.
@@ -37,6 +38,8 @@ def widths_for_share(
         depth: Number of Expand layers.
         max_groups: Groups of the first Expand layer; the width of the Map is a multiple of it.
         unit_share: Share of the budget that goes to Expand and Reduce.
+        max_expand_dim: The most width of Expand; the larger of 1024 and 4 m if omitted. With many
+            rows of few features a share makes a unit that is slow to fit and gains little.
 
     Raises:
         ValueError: If no widths keep to the share.
@@ -44,6 +47,8 @@ def widths_for_share(
     Example:
         >>> widths_for_share(30_522, 384, 1 / 4)
         Widths(map=81, expand_dim=914, parameters=2929694)
+        >>> widths_for_share(400_000, 50, 1 / 2)  # here Expand is as wide as it may be
+        Widths(map=24, expand_dim=1024, parameters=9678050)
     """
     if not 0 < share <= 1:
         raise ValueError(f"{share=} must be above 0 and at most 1.")
@@ -67,11 +72,15 @@ def widths_for_share(
     if max_groups & (max_groups - 1):
         raise ValueError(f"{max_groups=} must be a power of 2.")
     last = max(max_groups >> (depth - 1), 1)
-    widest = int(budget * (1 - unit_share) / num_embeddings)
-    for map in range(widest // step * step, 0, -step):
-        if parameters(map, map) > budget:  # the narrowest unit that there is
+    most = max(1024, 4 * embedding_dim) if max_expand_dim is None else max_expand_dim
+    most = most // last * last
+    beside_share = int(budget * (1 - unit_share) / num_embeddings)
+    for map in range(budget // num_embeddings // step * step, 0, -step):
+        if map > most or parameters(map, map) > budget:  # the narrowest unit that there is
             continue
-        low, high = map // last, budget // embedding_dim // last + 1
+        if map > beside_share and parameters(map, most) > budget:
+            continue
+        low, high = map // last, most // last + 1
         while low + 1 < high:  # as wide as fits
             middle = (low + high) // 2
             low, high = (
@@ -80,5 +89,5 @@ def widths_for_share(
         return Widths(map, low * last, parameters(map, low * last))
     raise ValueError(
         f"{share=} of {num_embeddings} x {embedding_dim} leaves {budget} parameters, too few for a "
-        f"DeFINE with {depth=} and {max_groups=}."
+        f"DeFINE with {depth=}, {max_groups=} and {max_expand_dim=}."
     )
