@@ -1,6 +1,8 @@
 import pytest
 from tiny import cache_in, write_text
 
+from define.training import Run
+
 
 @pytest.fixture(autouse=True)
 def _cache(tmp_path):
@@ -11,3 +13,8 @@ def _cache(tmp_path):
 @pytest.fixture
 def folder(tmp_path):
     return write_text(tmp_path / "text")
+
+
+@pytest.fixture
+def run(tmp_path):
+    return Run(tmp_path / "run")

@@ -6,13 +6,8 @@ from tiny import Killed, experiment
 
 from define import DeFINE, LanguageModel, TiedSoftmax, TransformerXL
 from define.recipes import train
-from define.training import NTASGD, Constant, Run, Training
+from define.training import NTASGD, Constant, Training
 from define.training.language_modeling import LanguageModeling
-
-
-@pytest.fixture
-def run(tmp_path):
-    return Run(tmp_path / "run")
 
 
 def sgd(parameters):

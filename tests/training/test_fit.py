@@ -9,14 +9,9 @@ from tiny import Killed, experiment
 from define.analysis import RunSummary
 from define.data import Segments
 from define.recipes import train
-from define.training import Constant, Cosine, Run, mean_nll
+from define.training import Constant, Cosine, FusedAdam, mean_nll
 from define.training.language_modeling import LanguageModeling
 from define.training.module import NonFiniteLossError
-
-
-@pytest.fixture
-def run(tmp_path):
-    return Run(tmp_path / "run")
 
 
 def one_step(folder, **training):
@@ -76,7 +71,7 @@ def adamw(parameters):
     return torch.optim.AdamW(parameters, lr=123.0, weight_decay=0.1)
 
 
-@pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.Adam, adamw])
+@pytest.mark.parametrize("optimizer", [torch.optim.SGD, FusedAdam, adamw])
 def test_the_learning_rate_is_that_of_any_optimizer(folder, run, optimizer):
     train(one_step(folder, optimizer=optimizer, learning_rate=0.5), run)
     saved = torch.load(run.checkpoint, weights_only=False)
@@ -111,7 +106,7 @@ def test_the_loss_falls_on_a_text_that_can_be_learned(folder, run):
     metrics = run.path / "logs" / "version_0" / "metrics.csv"
     losses = column(metrics, "train_loss")
     assert len(losses) == 4 and losses[-1] < losses[0]  # each 50 steps of 200
-    assert column(metrics, "lr-Adam")[-1] < 0.03
+    assert column(metrics, "lr-FusedAdam")[-1] < 0.03
 
 
 def test_the_run_folder_has_summary_logs_and_vocabulary(folder, run):

@@ -4,8 +4,7 @@ import random
 
 from define.data import ParallelText
 from define.recipes import wmt14
-from define.training import InverseSquareRoot, Training
-from define.training.adam import TransformerAdam
+from define.training import InverseSquareRoot, Training, TransformerAdam
 
 SOURCE = [f"{a}{b}" for a in "bdfg" for b in "aeio"]
 TARGET = [f"{a}{b}" for a in "klmn" for b in "aeio"]

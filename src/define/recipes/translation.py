@@ -10,8 +10,7 @@ from define.embedding import DeFINE, Embedding
 from define.recipes.embeddings import MakeEmbedding, draw
 from define.recipes.translation_experiment import TranslationExperiment
 from define.softmax import Softmax, TiedSoftmax
-from define.training import InverseSquareRoot, Training
-from define.training.adam import TransformerAdam
+from define.training import InverseSquareRoot, Training, TransformerAdam
 
 __all__ = ["multi30k", "wmt14"]
 

@@ -65,7 +65,7 @@ def _nll(
     if upstream is not None:
         gradients = (
             torch.empty_like(hidden),
-            torch.zeros_like(weight, dtype=wide),  # low precision too is summed up in float32
+            torch.empty_like(weight, dtype=wide),  # low precision too is summed up in float32
             None if bias is None else torch.zeros_like(bias, dtype=wide),
         )
     start = 0
@@ -92,7 +92,10 @@ def _nll(
         p = p.to(hidden.dtype)
         torch.mm(p, weight, out=grad_hidden[part])
         if wide == hidden.dtype:
-            grad_weight.addmm_(p.mT, rows)
+            # The first chunk writes: a large table is not filled with zeros before.
+            grad_weight.addmm_(p.mT, rows, beta=min(part.start, 1))
+        elif part.start == 0:
+            grad_weight.copy_(p.mT @ rows)
         else:
             grad_weight += p.mT @ rows
     return values, gradients

@@ -1,5 +1,6 @@
 """Training of language models on Lightning, evaluation, and the run folders it leaves."""
 
+from define.training.adam import FusedAdam, TransformerAdam
 from define.training.continuous_cache import ContinuousCache, cached_nll, choose_cache
 from define.training.evaluation import mean_nll
 from define.training.nt_asgd import NTASGD, AveragedSGD
@@ -12,12 +13,14 @@ __all__ = [
     "Constant",
     "ContinuousCache",
     "Cosine",
+    "FusedAdam",
     "InverseSquareRoot",
     "NTASGD",
     "Run",
     "Schedule",
     "StepDecay",
     "Training",
+    "TransformerAdam",
     "cached_nll",
     "choose_cache",
     "mean_nll",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from define.training.adam import FusedAdam
 from define.training.schedule import Cosine, Schedule
 
 __all__ = ["Training"]
@@ -49,7 +50,7 @@ class Training:
     batch_size: int = 20
     length: int = 35
     random_lengths: bool = False
-    optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer] = torch.optim.Adam
+    optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer] = FusedAdam
     learning_rate: float = 0.002
     schedule: Schedule = Cosine()
     unit_rate: float = 1.0
