@@ -111,6 +111,7 @@ def multi30k(
         optimizer=TransformerAdam,
         learning_rate=0.003,
         schedule=InverseSquareRoot(warmup_steps=500),
+        unit_rate=0.1,
         clip=1.0,
     ),
     **options: Any,  # noqa: ANN401
