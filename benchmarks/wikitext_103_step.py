@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from define import AdaptiveEmbedding, LanguageModel
 from define.data.files import read_lines
 from define.recipes.models import Unit, transformer_xl
+from define.training import FusedAdam
 
 NUM_EMBEDDINGS = 267_735
 TOKENS, LINES = 103_227_021, 1_801_350  # of WikiText-103's training text
@@ -59,7 +60,8 @@ def work(pipe: Connection, name: str, options: argparse.Namespace) -> None:
     torch.manual_seed(0)
     device = torch.device(options.device)
     model = model_of(name, options.layers, options.length, options.max_groups).to(device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.00025, fused=options.fused or None)
+    make = FusedAdam if options.optimizer == "FusedAdam" else torch.optim.Adam
+    optimizer = make(model.parameters(), lr=0.00025)
     pipe.send(model.parameter_counts().total)
     state = None
 
@@ -102,7 +104,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--fused", action="store_true", help="Adam in one kernel")
+    parser.add_argument(
+        "--optimizer",
+        choices=("FusedAdam", "Adam"),
+        default="FusedAdam",
+        help="that of the recipes, or torch's ordinary Adam, which favours small tables",
+    )
     options = parser.parse_args()
     draw = torch.Generator().manual_seed(0)
     weights = frequencies(options.counts)
@@ -126,8 +133,9 @@ def main() -> None:
                 times[name].append(parts)
     print(
         f"{options.layers} layers, batches {options.batch_size} x {options.length}, "
-        f"{options.precision} on {options.device}, torch {torch.__version__}, "
-        f"{options.threads} thread(s), medians of {options.rounds} rounds"
+        f"{options.precision} on {options.device}, {options.optimizer}, "
+        f"torch {torch.__version__}, {options.threads} thread(s), medians of {options.rounds} "
+        "rounds"
     )
     medians = []
     for name, pipe in workers.items():

@@ -164,6 +164,22 @@ def test_chunks_change_nothing(make, monkeypatch):
 
 
 @heads
+def test_a_graph_that_is_kept_gives_its_gradients_again(make):
+    model, hidden, targets = example(make, 40)
+    nll = model["head"](hidden, targets)
+    inputs = [hidden, *model.parameters()]
+    take = partial(torch.autograd.grad, inputs=inputs, allow_unused=True, retain_graph=True)
+    first = [None if g is None else g.clone() for g in take(nll.mean())]
+    for factor in (1.0, 3.0):
+        for gradient, again in zip(first, take(factor * nll.mean()), strict=True):
+            if gradient is None:
+                assert again is None
+            else:
+                assert_close(again, factor * gradient)
+                again.zero_()  # what was given away is the user's
+
+
+@heads
 def test_second_derivatives_are_refused(make):
     model, hidden, targets = example(make, 4)
     nll = model["head"](hidden, targets)

@@ -113,8 +113,8 @@ class _ChunkedNLL(torch.autograd.Function):
     ) -> Tensor:
         ones = hidden.new_ones(len(hidden)) if with_gradients else None
         values, gradients = _nll(hidden, weight, bias, targets, ones)
-        if gradients is not None:
-            ctx.save_for_backward(hidden, weight, bias, targets, *gradients)
+        ctx.save_for_backward(hidden, weight, bias, targets)
+        ctx.gradients = gradients
         return values
 
     @staticmethod
@@ -125,9 +125,14 @@ class _ChunkedNLL(torch.autograd.Function):
                 "take higher ones of log_prob."
             )
         (upstream,) = upstreams
-        hidden, weight, bias, targets, *gradients = ctx.saved_tensors
-        if len(upstream) and (upstream == upstream[0]).all():
-            gradients = [None if g is None else g * upstream[0].to(g.dtype) for g in gradients]
+        hidden, weight, bias, targets = ctx.saved_tensors
+        # Given away once: to a table of any size, one more of it matters. A graph that is kept for
+        # another backward pass computes them again.
+        gradients, ctx.gradients = ctx.gradients, None
+        if gradients is not None and len(upstream) and (upstream == upstream[0]).all():
+            for gradient in gradients:
+                if gradient is not None:
+                    gradient.mul_(upstream[0])
         else:
             _, gradients = _nll(hidden, weight, bias, targets, upstream)
             assert gradients is not None
