@@ -24,6 +24,13 @@ def seed():
 
 
 @pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """Nothing that a test builds lands in the user's cache."""
+    monkeypatch.setenv("DEFINE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
 def unchecked():
     """Annotations not checked: what a user gives wrongly must meet our own errors."""
     config.update("jaxtyping_disable", True)

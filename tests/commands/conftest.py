@@ -6,9 +6,8 @@ from define.training import Run
 
 
 @pytest.fixture(autouse=True)
-def _cache(tmp_path):
-    with cache_in(tmp_path / "cache"):
-        yield
+def _cache(cache):
+    pass
 
 
 @pytest.fixture

@@ -2,19 +2,11 @@ import os
 from pathlib import Path
 
 import pytest
-import torch
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread():
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    """Nothing that a test builds lands in the user's cache."""
-    monkeypatch.setenv("DEFINE_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+def _cache(cache):
+    pass
 
 
 @pytest.fixture

@@ -1,11 +1,10 @@
 import pytest
-from tiny import cache_in, write_text
+from tiny import write_text
 
 
 @pytest.fixture(autouse=True)
-def _cache(tmp_path):
-    with cache_in(tmp_path / "cache"):
-        yield
+def _cache(cache):
+    pass
 
 
 @pytest.fixture

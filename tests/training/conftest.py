@@ -1,13 +1,12 @@
 import pytest
-from tiny import cache_in, write_text
+from tiny import write_text
 
 from define.training import Run
 
 
 @pytest.fixture(autouse=True)
-def _cache(tmp_path):
-    with cache_in(tmp_path / "cache"):
-        yield
+def _cache(cache):
+    pass
 
 
 @pytest.fixture

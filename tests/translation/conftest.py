@@ -1,12 +1,10 @@
 import pytest
-from tiny import cache_in
 from tiny_pairs import write_pairs
 
 
 @pytest.fixture(autouse=True)
-def _cache(tmp_path):
-    with cache_in(tmp_path / "cache"):
-        yield
+def _cache(cache):
+    pass
 
 
 @pytest.fixture
