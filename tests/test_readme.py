@@ -13,6 +13,9 @@ import torch
 from tiny import cache_in
 
 from define.__main__ import main
+from define.analysis.counting import shapes_only
+from define.command_line import make_experiment, recipe_parser
+from define.recipes.paper import paper_rows
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -63,3 +66,26 @@ def test_commands_run(tmp_path, monkeypatch, capsys):
                 words += ["--run", f"runs/{next(runs)}"]
             main(words)
             assert capsys.readouterr().out, command
+
+
+def test_rows_of_the_paper_are_what_their_options_make(tmp_path):
+    """Context model and input-output part are the paper's; its units cannot be derived."""
+    text = tmp_path / "text"
+    text.mkdir()
+    (text / "words.txt").write_text("".join(f"w{i} 1\n" for i in range(267_733)))
+    for split in ("train", "valid", "test"):
+        (text / f"{split}.txt").write_text("w1 w2\n")
+    data = ["--data.path", str(text), "--data.vocabulary", str(text / "words.txt")]
+    rows = {row.name: row for row in paper_rows() if row.table.startswith("Table")}
+    found = re.findall(r"^\| ([^|]+) \| `(wikitext-103.*)` \|$", README.read_text("utf-8"), re.M)
+    assert len(found) == 8
+    with cache_in(tmp_path / "cache"):
+        for name, command in found:
+            recipe, *options = shlex.split(command)
+            settings = recipe_parser(recipe).parse_args([*data, *options])
+            with shapes_only():
+                counts = make_experiment(recipe, settings).model.parameter_counts()
+            shared = 820 if recipe == "wikitext-103" else 0  # the printed ones are without
+            ours = counts.context - shared, counts.input_output
+            assert ours == (rows[name].ours.context, rows[name].ours.input_output), name
+            assert (counts.unit == 0) == rows[name].exact, name
