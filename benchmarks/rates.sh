@@ -27,6 +27,7 @@ tries | xargs -P "$processes" -L 1 bash -c '
         define train "$recipe" --data.path "$data" --run "$out/$0" "$@" >>"$out/$0.log" 2>&1 ||
         echo "$0 failed: $out/$0.log"'
 for name in $(tries | cut -d " " -f 1); do
+    [ -f "$out/$name/summary.json" ] || continue
     python - "$out/$name/summary.json" <<'PYTHON'
 import json, sys
 summary = json.load(open(sys.argv[1]))
