@@ -26,11 +26,9 @@ tries | xargs -P "$processes" -L 1 bash -c '
     [ -f "$out/$0/summary.json" ] ||
         define train "$recipe" --data.path "$data" --run "$out/$0" "$@" >>"$out/$0.log" 2>&1 ||
         echo "$0 failed: $out/$0.log"'
-for name in $(tries | cut -d " " -f 1); do
-    [ -f "$out/$name/summary.json" ] || continue
-    python - "$out/$name/summary.json" <<'PYTHON'
+python - "$out"/*/summary.json <<'PYTHON'
 import json, sys
-summary = json.load(open(sys.argv[1]))
-print(f"{summary['name']:<28}{summary['valid_perplexity']:8.2f}")
+for path in sys.argv[1:]:
+    summary = json.load(open(path))
+    print(f"{summary['name']:<28}{summary['valid_perplexity']:8.2f}")
 PYTHON
-done

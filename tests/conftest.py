@@ -31,6 +31,14 @@ def cache(tmp_path, monkeypatch):
 
 
 @pytest.fixture
+def folder(tmp_path):
+    """A tiny text; folders of tests with other data have another."""
+    from tiny import write_text  # imports define
+
+    return write_text(tmp_path / "text")
+
+
+@pytest.fixture
 def unchecked():
     """Annotations not checked: what a user gives wrongly must meet our own errors."""
     config.update("jaxtyping_disable", True)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import cache_in
 
 from define.__main__ import main
 from define.analysis.counting import shapes_only
@@ -53,22 +52,21 @@ def test_make_targets_are_there(target):
     assert f"\n{target}:" in (README.parent / "Makefile").read_text(encoding="utf-8")
 
 
-def test_commands_run(tmp_path, monkeypatch, capsys):
+def test_commands_run(tmp_path, monkeypatch, capsys, cache):
     monkeypatch.chdir(tmp_path)
     write_words(tmp_path / "DIR", types=3600)  # more than the cutoffs of a recipe
     runs = iter("abcdefgh")
     commands = re.findall(r"^\$ define (.*)$", "".join(blocks("console")), re.MULTILINE)
     assert len(commands) >= 5
-    with cache_in(tmp_path / "cache"):
-        for command in commands:
-            words = shlex.split(command, comments=True)
-            if words[0] == "train" and "--run" not in words:
-                words += ["--run", f"runs/{next(runs)}"]
-            main(words)
-            assert capsys.readouterr().out, command
+    for command in commands:
+        words = shlex.split(command, comments=True)
+        if words[0] == "train" and "--run" not in words:
+            words += ["--run", f"runs/{next(runs)}"]
+        main(words)
+        assert capsys.readouterr().out, command
 
 
-def test_rows_of_the_paper_are_what_their_options_make(tmp_path):
+def test_rows_of_the_paper_are_what_their_options_make(tmp_path, cache):
     """Context model and input-output part are the paper's; its units cannot be derived."""
     text = tmp_path / "text"
     text.mkdir()
@@ -79,13 +77,12 @@ def test_rows_of_the_paper_are_what_their_options_make(tmp_path):
     rows = {row.name: row for row in paper_rows() if row.table.startswith("Table")}
     found = re.findall(r"^\| ([^|]+) \| `(wikitext-103.*)` \|$", README.read_text("utf-8"), re.M)
     assert len(found) == 8
-    with cache_in(tmp_path / "cache"):
-        for name, command in found:
-            recipe, *options = shlex.split(command)
-            settings = recipe_parser(recipe).parse_args([*data, *options])
-            with shapes_only():
-                counts = make_experiment(recipe, settings).model.parameter_counts()
-            shared = 820 if recipe == "wikitext-103" else 0  # the printed ones are without
-            ours = counts.context - shared, counts.input_output
-            assert ours == (rows[name].ours.context, rows[name].ours.input_output), name
-            assert (counts.unit == 0) == rows[name].exact, name
+    for name, command in found:
+        recipe, *options = shlex.split(command)
+        settings = recipe_parser(recipe).parse_args([*data, *options])
+        with shapes_only():
+            counts = make_experiment(recipe, settings).model.parameter_counts()
+        shared = 820 if recipe == "wikitext-103" else 0  # the printed ones are without
+        ours = counts.context - shared, counts.input_output
+        assert ours == (rows[name].ours.context, rows[name].ours.input_output), name
+        assert (counts.unit == 0) == rows[name].exact, name

@@ -10,11 +10,6 @@ def _cache(cache):
     pass
 
 
-@pytest.fixture
-def folder(tmp_path):
-    return write_text(tmp_path / "text")
-
-
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """The run of a trained model and its text."""

@@ -1,5 +1,4 @@
 import pytest
-from tiny import write_text
 
 from define.training import Run
 
@@ -7,11 +6,6 @@ from define.training import Run
 @pytest.fixture(autouse=True)
 def _cache(cache):
     pass
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return write_text(tmp_path / "text")
 
 
 @pytest.fixture

@@ -38,8 +38,9 @@ def widths_for_share(
         depth: Number of Expand layers.
         max_groups: Groups of the first Expand layer; the width of the Map is a multiple of it.
         unit_share: Share of the budget that goes to Expand and Reduce.
-        max_expand_dim: The most width of Expand; the larger of 1024 and 4 m if omitted. With many
-            rows of few features a share makes a unit that is slow to fit and gains little.
+        max_expand_dim: The most width of Expand; the larger of 1024 and 4 m if omitted. A fit
+            solves for Reduce in time that grows with its square, and with many rows of few
+            features a share alone would make it very wide.
 
     Raises:
         ValueError: If no widths keep to the share.
