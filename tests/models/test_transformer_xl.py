@@ -91,7 +91,8 @@ def test_attention_is_the_written_out_formula(time, memory, heads, dim, width, w
     u, v = model.content_bias, model.position_bias
     expected = x + attention_written_out(layer.attention, x, context, u, v, window, clamp)
     torch.testing.assert_close(y, expected)
-    inputs = (x, u, v, layer.attention.position.weight)
+    weights = (layer.attention.key_value.weight, layer.attention.position.weight)
+    inputs = (x, u, v, *weights)
     gradients = torch.autograd.grad(y.square().sum(), inputs)
     torch.testing.assert_close(gradients, torch.autograd.grad(expected.square().sum(), inputs))
 

@@ -33,7 +33,7 @@ def _relative_shift(
 
 
 class _RelativeAttention(nn.Module):
-    """Attention of x to its context, with the four terms of Section 3.3."""
+    """Attention of x to a memory and itself, with the four terms of Section 3.3."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class _RelativeAttention(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "batch time features"],
-        context: Float[Tensor, "batch keys features"],
+        memory: Float[Tensor, "batch memory features"],
         encoding: Float[Tensor, "distances features"],
         mask: Float[Tensor, "time keys"],
         content_bias: Float[Tensor, "heads head_dim"],
@@ -66,7 +66,9 @@ class _RelativeAttention(nn.Module):
         heads = (self.num_heads, self.head_dim)
         scale = self.head_dim**-0.5
         query = self.query(x).unflatten(-1, heads)  # (B, T, H, D)
-        key, value = self.key_value(context).unflatten(-1, (2, *heads)).unbind(2)  # (B, S, H, D)
+        # Apart, not as one context: a memory asks no gradient, which is a product less.
+        key_value = torch.cat((self.key_value(memory), self.key_value(x)), dim=1)
+        key, value = key_value.unflatten(-1, (2, *heads)).unbind(2)  # (B, S, H, D)
         position = self.position(encoding).unflatten(-1, heads)  # (S + 1, H, D)
 
         # Terms (b) and (d). The scale goes into the query: SDPA does not scale its mask.
@@ -115,13 +117,12 @@ class _Layer(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.pre_norm = pre_norm
 
-    def forward(self, x: Tensor, context: Tensor, *shared: Tensor) -> Tensor:
+    def forward(self, x: Tensor, memory: Tensor, *shared: Tensor) -> Tensor:
         if self.pre_norm:
-            context = self.attention_norm(context)
-            query = context[:, -x.shape[1] :]
-            x = x + self.dropout(self.attention(query, context, *shared))
+            normed = (self.attention_norm(x), self.attention_norm(memory))
+            x = x + self.dropout(self.attention(*normed, *shared))
             return x + self.dropout(self.feedforward(self.feedforward_norm(x)))
-        x = self.attention_norm(x + self.dropout(self.attention(x, context, *shared)))
+        x = self.attention_norm(x + self.dropout(self.attention(x, memory, *shared)))
         return self.feedforward_norm(x + self.dropout(self.feedforward(x)))
 
 
@@ -277,9 +278,8 @@ class TransformerXL(nn.Module):
         x = self.dropout(x * self.input_scale)
         read = []
         for layer, memory in zip(self.layers, state, strict=True):
-            context = torch.cat((memory, x), dim=1)  # (B, S, m)
-            read.append(context[:, kept:].detach())
-            x = layer(x, context, encoding, mask, self.content_bias, self.position_bias)
+            read.append(torch.cat((memory, x.detach()), dim=1)[:, kept:])
+            x = layer(x, memory, encoding, mask, self.content_bias, self.position_bias)
         return self.dropout(self.norm(x)), torch.stack(read)
 
     def _reach(self) -> int:
