@@ -9,7 +9,6 @@ far. On a busy machine the processor's time divided by the threads is the better
 """
 
 import argparse
-import resource
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -22,6 +21,7 @@ from define.analysis import embedding_scalars, nearest_neighbours, similarity, w
 from define.analysis.correlation import correlations
 from define.analysis.layers import layers_by
 from define.analysis.rows import held
+from define.training import peak_memory
 
 T = TypeVar("T")
 
@@ -71,7 +71,7 @@ def measure(name: str, work: Callable[[], T]) -> T:
 def report(name: str, clock: float, processor: float) -> None:
     """Prints the time since a moment, and the peak memory."""
     clock, processor = time.perf_counter() - clock, time.process_time() - processor
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = (peak_memory(torch.device("cpu")) or 0) / 2**20
     print(f"{name:<30}{clock:8.2f} s {processor:8.2f} s processor {peak:8.0f} MB", flush=True)
 
 

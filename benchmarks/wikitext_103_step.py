@@ -11,9 +11,7 @@ time is processor time. The paper has 606 / 855 ms = 0.71.
 
 import argparse
 import multiprocessing
-import resource
 import statistics
-import sys
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -24,7 +22,7 @@ from torch import Tensor, nn
 from define import AdaptiveEmbedding, LanguageModel
 from define.data.files import read_lines
 from define.recipes.models import Unit, transformer_xl
-from define.training import FusedAdam
+from define.training import FusedAdam, peak_memory
 
 NUM_EMBEDDINGS = 267_735
 TOKENS, LINES = 103_227_021, 1_801_350  # of WikiText-103's training text
@@ -83,11 +81,7 @@ def work(pipe: Connection, name: str, options: argparse.Namespace) -> None:
         nn.utils.clip_grad_norm_(model.parameters(), 0.25)
         optimizer.step()
         pipe.send((forward - start, backward - forward, now() - backward))
-    if device.type == "cuda":
-        pipe.send(torch.cuda.max_memory_allocated())
-    else:
-        unit = 1 if sys.platform == "darwin" else 1024
-        pipe.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
+    pipe.send(peak_memory(device))
 
 
 def main() -> None:

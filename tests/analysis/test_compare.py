@@ -36,16 +36,19 @@ def check_layout(text):
 
 
 def test_table_has_numbers_in_order():
-    runs = [RUN, replace(RUN, name="DeFINE", unit=300_000, test_perplexity=None)]
+    runs = [
+        replace(RUN, peak_memory=3 * 2**29),
+        replace(RUN, name="DeFINE", unit=300_000, test_perplexity=None),
+    ]
     text = comparison_table(runs)
     check_layout(text)
     header, _, first, second = cells(text)
     assert header == [
         *("run", "unit M", "context M", "in-out M", "total M"),
-        *("tokens/s", "valid ppl", "test ppl"),
+        *("tokens/s", "GiB", "valid ppl", "test ppl"),
     ]
-    assert first == ["standard", "0.00", "1.40", "2.01", "3.41", "5123", "140.2", "135.1"]
-    assert second == ["DeFINE", "0.30", "1.40", "2.01", "3.71", "5123", "140.2", "–"]
+    assert first == ["standard", "0.00", "1.40", "2.01", "3.41", "5123", "1.50", "140.2", "135.1"]
+    assert second == ["DeFINE", "0.30", "1.40", "2.01", "3.71", "5123", "–", "140.2", "–"]
 
 
 @pytest.mark.parametrize("average", [False, True])

@@ -130,7 +130,9 @@ def test_epochs_where_all_runs_know_them_and_they_are_alike():
     known = [replace(run, validations=2) for run in runs(3)]  # 5 validations of 1 M tokens
     label, places = history_label(known)
     assert label == "epochs of training" and places == [[0.5, 1, 1.5, 2, 2.5]] * 3
-    for summaries in ([*known, runs(1)[0]], [*known, replace(known[0], validations=1)]):
+    one_epoch = [replace(run, validations=5) for run in runs(4)]
+    other = replace(known[0], validations=1)
+    for summaries in ([*known, runs(1)[0]], [*known, other], one_epoch):
         label, places = history_label(summaries)
         assert label == "training tokens (millions)" and places == [[1, 2, 3, 4, 5]] * 4
 

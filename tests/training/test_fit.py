@@ -9,7 +9,7 @@ from tiny import Killed, experiment
 from define.analysis import RunSummary
 from define.data import Segments
 from define.recipes import train
-from define.training import Constant, Cosine, FusedAdam, mean_nll
+from define.training import Constant, Cosine, FusedAdam, mean_nll, peak_memory
 from define.training.language_modeling import LanguageModeling
 from define.training.module import NonFiniteLossError
 
@@ -125,10 +125,13 @@ def test_the_run_folder_has_summary_logs_and_vocabulary(folder, run):
         test_perplexity=summary["test_perplexity"],
         seed=1,
         tokens=2 * 4 * (1999 // 4),
+        peak_memory=summary["peak_memory"],
         history=tuple((tokens, perplexity) for tokens, perplexity in summary["history"]),
     )
     assert [tokens for tokens, _ in summary["history"]] == [1000, 1996, 2996, 3992]
     assert summary["tokens_per_second"] > 0
+    # Torch alone has more than that.
+    assert 2**26 < summary["peak_memory"] <= peak_memory(torch.device("cpu"))
     assert run.vocabulary.read_text().split() == list(setting.data.open().vocabulary.words)
 
     [version] = (run.path / "logs").iterdir()

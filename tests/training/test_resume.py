@@ -189,3 +189,18 @@ def test_a_process_that_is_killed_goes_on_by_the_same_command(tmp_path, capsys):
     capsys.readouterr()
     summaries = [vars(RunSummary.from_json(r.summary)) for r in (run, whole)]
     assert_equal_runs(run, whole, summaries)
+
+
+def test_the_peak_of_memory_is_that_of_all_starts(folder, tmp_path, monkeypatch):
+    run = Run(tmp_path / "run")
+    with monkeypatch.context() as patch:
+        kill_at(patch, "training_step", 9)
+        with pytest.raises(Killed):
+            train(dropped(folder, checkpoint_minutes=0), run)
+    checkpoint = torch.load(run.checkpoint, weights_only=False)
+    (progress,) = (state for state in checkpoint["callbacks"].values() if "history" in state)
+    assert progress["peak_memory"] > 2**26
+    progress["peak_memory"] = 2**50
+    torch.save(checkpoint, run.checkpoint)
+    assert train(dropped(folder), run)["peak_memory"] == 2**50
+    assert RunSummary.from_json(run.summary).peak_memory == 2**50

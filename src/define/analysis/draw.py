@@ -36,8 +36,8 @@ def comparison_figure(
     """Three panels: parameters by part, perplexity against epochs, perplexity against parameters.
 
     The second one counts tokens instead of epochs where those are not known or, of different texts,
-    not the same. The last one shows test perplexity where all runs have it, and validation
-    perplexity else. Perplexities that are not finite are left out.
+    not the same, or there is hardly more than one. The last one shows test perplexity where all
+    runs have it, and validation perplexity else. Perplexities that are not finite are left out.
 
     Args:
         summaries: The runs, at least one.
@@ -115,12 +115,16 @@ def _draw_history(
 
 
 def _epoch_tokens(summaries: Sequence[RunSummary]) -> float | None:
-    """Tokens of an epoch, where all runs with a history have epochs of about the same length."""
+    """Tokens of an epoch, where all runs with a history have epochs of about the same length.
+
+    None too where no run goes much beyond the first: there an epoch is no measure.
+    """
     lengths = [run.epoch_tokens for run in summaries if run.history]
     known = [length for length in lengths if length is not None]
     if not known or len(known) < len(lengths) or max(known) > 1.02 * min(known):
         return None  # 2 %: what the last, incomplete batch of different batch sizes leaves out
-    return known[0]
+    longest = max(run.history[-1][0] for run in summaries if run.history)
+    return known[0] if longest > 1.5 * known[0] else None
 
 
 def _draw_perplexity(axes: Axes, summaries: Sequence[RunSummary], styles: Sequence[Style]) -> None:

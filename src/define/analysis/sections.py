@@ -99,6 +99,7 @@ def _runs(summaries: Sequence[RunSummary], styles: Sequence[Style]) -> Section:
             s.embedding,
             *(f"{size / 1e6:.2f}" for size in (s.unit, s.context, s.input_output, s.total)),
             f"{s.tokens_per_second:,.0f}",
+            MISSING if s.peak_memory is None else f"{s.peak_memory / 2**30:.2f}",
             _number(s.valid_perplexity),
             MISSING if s.test_perplexity is None else _number(s.test_perplexity),
         )
@@ -107,9 +108,10 @@ def _runs(summaries: Sequence[RunSummary], styles: Sequence[Style]) -> Section:
     return Section(
         "Runs",
         "Parameters are in millions (M): of the embedding's unit, of the context model, and of the "
-        "tables of input and output; ppl is perplexity, tokens/s the speed of training.",
+        "tables of input and output; ppl is perplexity, tokens/s the speed of training, GiB its "
+        "peak of memory.",
         [Picture("runs", comparison_figure(summaries, styles), "Parameters and perplexities")],
-        [Grid((*header, "tokens/s", "valid ppl", "test ppl"), rows)],
+        [Grid((*header, "tokens/s", "GiB", "valid ppl", "test ppl"), rows)],
     )
 
 

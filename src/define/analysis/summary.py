@@ -6,7 +6,14 @@ from pathlib import Path
 
 __all__ = ["RunSummary"]
 
-_OPTIONAL = {"settings", "validations", "valid_bleu", "test_bleu", "bleu_signature"}
+_OPTIONAL = {
+    "settings",
+    "validations",
+    "peak_memory",
+    "valid_bleu",
+    "test_bleu",
+    "bleu_signature",
+}
 
 
 @dataclass(frozen=True)
@@ -27,6 +34,8 @@ class RunSummary:
         history: (training tokens seen, validation perplexity) at each validation.
         settings: Recipe and arguments without the seed, if they are known.
         validations: Validations per epoch, if it is known.
+        peak_memory: Most bytes in use up to the end of training, on a CUDA device by tensors there,
+            otherwise by the process; None if unknown.
         valid_bleu: BLEU on the validation text, of a translation model.
         test_bleu: BLEU on the test text.
         bleu_signature: How BLEU was taken.
@@ -45,6 +54,7 @@ class RunSummary:
     history: tuple[tuple[int, float], ...]
     settings: str = ""
     validations: int | None = None
+    peak_memory: int | None = None
     valid_bleu: float | None = None
     test_bleu: float | None = None
     bleu_signature: str = ""

@@ -98,6 +98,7 @@ def train(experiment: Experiment, run: Run) -> dict[str, Any]:
         "context": counts.context,
         "input_output": counts.input_output,
         "tokens_per_second": found["tokens"] / found["seconds"],
+        "peak_memory": found["peak_memory"],
         "valid_perplexity": min(perplexity for _, perplexity in found["history"]),
         "test_perplexity": math.exp(mean_nll(model, test, "test")),
         "seed": experiment.seed,

@@ -3,6 +3,7 @@
 from define.training.adam import FusedAdam, TransformerAdam
 from define.training.continuous_cache import ContinuousCache, cached_nll, choose_cache
 from define.training.evaluation import mean_nll
+from define.training.memory import peak_memory
 from define.training.nt_asgd import NTASGD, AveragedSGD
 from define.training.run import Run
 from define.training.schedule import Constant, Cosine, InverseSquareRoot, Schedule, StepDecay
@@ -24,4 +25,5 @@ __all__ = [
     "cached_nll",
     "choose_cache",
     "mean_nll",
+    "peak_memory",
 ]

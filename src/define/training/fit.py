@@ -16,6 +16,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch import nn
 
 from define.training.language_modeling import LanguageModeling
+from define.training.memory import peak_memory
 from define.training.module import TrainingModule
 from define.training.nt_asgd import nonmonotonic
 from define.training.run import Run
@@ -51,7 +52,8 @@ def fit(
         module: Makes the steps of training from model, `training` and the number of all steps.
 
     Returns:
-        What training found out: tokens seen, tokens/s, and the history of validations.
+        What training found out: tokens seen and the seconds that took, the peak of memory in bytes,
+        and the history of validations.
 
     Raises:
         NonFiniteLossError: If the loss becomes NaN or infinite; weights and checkpoint stay as
@@ -210,6 +212,7 @@ class _Progress(pl.Callback):
         self.seconds = 0.0
         self.best = float("inf")
         self.stopped = False
+        self.peak_memory: int | None = None  # of all processes that had a part in the run
         self.history: list[tuple[int, float]] = []  # tokens seen, validation perplexity
 
     def state_dict(self) -> dict[str, Any]:
@@ -218,6 +221,7 @@ class _Progress(pl.Callback):
             "seconds": self.seconds,
             "best": self.best,
             "stopped": self.stopped,
+            "peak_memory": self.peak_memory,
             "history": [list(point) for point in self.history],
         }
 
@@ -226,6 +230,7 @@ class _Progress(pl.Callback):
         self.seconds = state_dict["seconds"]
         self.best = state_dict["best"]
         self.stopped = state_dict["stopped"]
+        self.peak_memory = state_dict.get("peak_memory")  # older checkpoints lack it
         self.history = [(tokens, perplexity) for tokens, perplexity in state_dict["history"]]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -276,6 +281,8 @@ class _Progress(pl.Callback):
         self._save(trainer)
 
     def _save(self, trainer: pl.Trainer) -> None:
+        peak = peak_memory(trainer.strategy.root_device)
+        self.peak_memory = max(filter(None, (self.peak_memory, peak)), default=None)
         draft = self._run.checkpoint.with_suffix(".partial")
         trainer.save_checkpoint(draft)
         if trainer.is_global_zero:
