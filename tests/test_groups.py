@@ -335,6 +335,19 @@ def test_a_transform_that_cannot_be_is_refused_with_its_values(arguments, option
         HierarchicalGroupTransform(*arguments, **options)
 
 
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"activation": nn.Tanh()}, r"activation=Tanh\(\) must make one for each layer: Tanh"),
+        ({"norm": nn.LayerNorm(8)}, r"norm=LayerNorm.* must make one for each layer: LayerNorm"),
+    ],
+)
+def test_a_module_where_one_for_each_layer_is_made_is_refused(options, message):
+    with pytest.raises(TypeError, match=message):
+        HierarchicalGroupTransform(8, (8,), (1,), **options)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("device", [None, "meta"])
 def test_an_activation_may_have_parameters(dtype, device):

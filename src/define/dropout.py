@@ -34,12 +34,15 @@ class LockedDropout(nn.Module):
 
     The identity in evaluation mode and at p = 0.
 
-    References:
+    Reference:
         | Merity, Keskar, Socher, "Regularizing and Optimizing LSTM Language Models", ICLR 2018,
         | Section 4.2 (variational dropout), after Gal and Ghahramani 2016.
 
-    Arguments:
+    Args:
         p: Probability that a feature of a sequence is dropped, in [0, 1).
+
+    Raises:
+        ValueError: If p is not in [0, 1).
 
     Example:
         >>> LockedDropout(0.4)
@@ -71,13 +74,16 @@ def word_dropout(
     Given the rows of the *distinct* ids of a batch, a dropped word is dropped wherever it stands
     in the batch, as the paper asks.
 
-    References:
+    Reference:
         | Merity et al. 2018, Section 4.3 (embedding dropout), after Gal and Ghahramani 2016.
 
-    Arguments:
+    Args:
         rows: One embedding vector per word.
         p: Probability that a word is dropped, in [0, 1).
         training: The rows are returned as they are where this is false.
+
+    Raises:
+        ValueError: If p is not in [0, 1).
 
     Example:
         >>> word_dropout(torch.ones(2, 3), p=0.0)
@@ -93,7 +99,7 @@ def word_dropout(
 class WordDropout:
     r"""Forward hook of a table that drops whole words; see :func:`drop_words`.
 
-    Arguments:
+    Args:
         p: Probability that a word is dropped, in [0, 1).
     """
 
@@ -122,12 +128,15 @@ def drop_words(embedding: nn.Module, p: float) -> RemovableHandle:
     It is a forward hook since that is the same for every embedding, `torch.nn.Embedding` included,
     and changes neither the class of a module nor the keys of its `state_dict`.
 
-    References:
+    Reference:
         | Merity et al. 2018, Section 4.3 (embedding dropout), after Gal and Ghahramani 2016.
 
-    Arguments:
+    Args:
         embedding: `torch.nn.Embedding` or any embedding of this package.
         p: Probability that a word is dropped, in [0, 1).
+
+    Raises:
+        ValueError: If p is not in [0, 1).
 
     Returns:
         The hook's handle; its `remove` ends the dropout.
@@ -148,15 +157,18 @@ class WeightDropLSTM(nn.LSTM):
     initialization and ``state_dict`` are those of :class:`torch.nn.LSTM`, which this layer equals
     in evaluation mode and at ``weight_dropout=0``.
 
-    References:
+    Reference:
         | Merity et al. 2018, Section 2 (weight-dropped LSTM), after Wan et al. 2013.
 
-    Arguments:
+    Args:
         input_size: Features of the input.
         hidden_size: Features of the output.
         weight_dropout: Probability that a hidden-to-hidden weight is dropped, in [0, 1).
         device: Device of the parameters.
         dtype: Type of the parameters.
+
+    Raises:
+        ValueError: If `weight_dropout` is not in [0, 1).
 
     Shape:
         - x: (batch, time, input_size); state: two tensors (1, batch, hidden_size), zeros if None.
@@ -230,7 +242,7 @@ def activation_regularization(
 
     The published code takes the last layer's output *after* dropout.
 
-    References:
+    Reference:
         | Merity et al. 2018, Section 4.6; the mean, rather than a norm, is the published code's.
 
     Example:
@@ -247,7 +259,7 @@ def temporal_activation_regularization(
 
     The published code takes the last layer's output *before* dropout. One time step costs 0.
 
-    References:
+    Reference:
         | Merity et al. 2018, Section 4.6; the mean, rather than a norm, is the published code's.
 
     Example:

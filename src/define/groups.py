@@ -89,6 +89,9 @@ class GroupLinear(nn.Module):
         device: Device of the parameters.
         dtype: Type of the parameters.
 
+    Raises:
+        ValueError: If `groups` does not divide a width, or an input has another one.
+
     Shape:
         (\*batch, in_features) → (\*batch, out_features).
 
@@ -202,6 +205,10 @@ class HierarchicalGroupTransform(nn.Module):
         device: Device of the parameters.
         dtype: Type of the parameters.
 
+    Raises:
+        ValueError: If widths, groups and `skip` do not fit together.
+        TypeError: If `activation` or `norm` is a module instead of making one.
+
     Shape:
         (\*batch, in_features) → (\*batch, widths[-1]).
 
@@ -251,6 +258,10 @@ class HierarchicalGroupTransform(nn.Module):
             raise ValueError(f"skip='residual' needs equal widths, not {widths=}.")
         if skip == "mix" and any(in_features % g for g in groups):
             raise ValueError(f"Every one of {groups=} must divide {in_features=} to mix it in.")
+        for name, made in (("activation", activation), ("norm", norm)):
+            if isinstance(made, nn.Module):
+                kind = type(made).__name__
+                raise TypeError(f"{name}={made} must make one for each layer: {kind}, for example.")
         self.in_features = in_features
         self.out_features = widths[-1]
         self.widths = tuple(widths)

@@ -37,6 +37,9 @@ class AdaptiveEmbedding(Embedding):
         device: Device of the parameters.
         dtype: Type of the parameters.
 
+    Raises:
+        ValueError: If `cutoffs` do not increase within the vocabulary or leave a band no width.
+
     Example:
         >>> AdaptiveEmbedding(10_000, 256, cutoffs=[2_000, 6_000])
         AdaptiveEmbedding(

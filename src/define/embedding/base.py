@@ -27,6 +27,9 @@ class Embedding(nn.Module, ABC):
         padding_idx: Id whose row is zero and never trained.
         std: Standard deviation of the output at initialization; `torch.nn.Embedding` has 1.
 
+    Raises:
+        ValueError: If a size or `padding_idx` is out of range.
+
     Shape:
         (\*batch) ids, int64 or int32 → (\*batch, embedding_dim).
     """

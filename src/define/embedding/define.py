@@ -60,6 +60,11 @@ class DeFINE(Embedding):
         device: Device of the parameters.
         dtype: Type of the parameters.
 
+    Raises:
+        ValueError: If sizes are out of range or do not fit together, such as groups that do not
+            divide n or a `map` of another vocabulary.
+        TypeError: If `activation` or `norm` is a module instead of making one.
+
     Example:
         >>> embedding = DeFINE(10_000, 400, map=128, depth=7, max_groups=128)
         >>> embedding(torch.tensor([[1, 5, 1]])).shape

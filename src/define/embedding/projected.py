@@ -33,6 +33,9 @@ class ProjectedEmbedding(Embedding):
         device: Device of the parameters.
         dtype: Type of the parameters.
 
+    Raises:
+        ValueError: If a size is out of range or a `map` is of another vocabulary.
+
     Example:
         >>> ProjectedEmbedding(10_000, 400, map=128)
         ProjectedEmbedding(

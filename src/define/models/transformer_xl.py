@@ -138,12 +138,12 @@ class TransformerXL(nn.Module):
     with the sinusoids R, one projection :math:`W_R` per layer and two biases u and v shared by all
     layers. The memory is an argument and a result, carries no gradient, and may have any length.
 
-    References:
+    Reference:
         | Dai et al., "Transformer-XL: Attentive Language Models Beyond a Fixed-Length Context",
         | ACL 2019, Sections 3.2 (memory) and 3.3 (relative positions), Appendix B (the shift).
         | https://arxiv.org/abs/1901.02860
 
-    Arguments:
+    Args:
         embedding_dim: Width m of input and output.
         depth: Number of layers.
         num_heads: Number of attention heads H.

@@ -47,6 +47,10 @@ class AdaptiveSoftmax(OutputLayer):
         device: Device of the parameters owned here.
         dtype: Type of the parameters owned here.
 
+    Raises:
+        ValueError: If `cutoffs` are missing, do not increase within the vocabulary, or are not
+            those of an adaptive `map`.
+
     Example:
         >>> map = AdaptiveEmbedding(267_735, 256, cutoffs=[20_000, 40_000, 200_000], device="meta")
         >>> AdaptiveSoftmax(map, in_features=1024, device="meta")

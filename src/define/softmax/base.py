@@ -23,6 +23,9 @@ class OutputLayer(nn.Module, ABC):
         num_classes: Size V of the vocabulary.
         ignore_index: Target without loss and gradient; its negative log-likelihood is 0.
 
+    Raises:
+        ValueError: If a size is below 1.
+
     Shape:
         hidden (\*batch, in_features), targets (\*batch) int64 or int32 → (\*batch).
     """

@@ -212,7 +212,7 @@ class _Progress(pl.Callback):
         self.seconds = 0.0
         self.best = float("inf")
         self.stopped = False
-        self.peak_memory: int | None = None  # of all processes that had a part in the run
+        self.peak_memory: int | None = None  # over all starts of the run
         self.history: list[tuple[int, float]] = []  # tokens seen, validation perplexity
 
     def state_dict(self) -> dict[str, Any]:
