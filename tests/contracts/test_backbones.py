@@ -101,6 +101,8 @@ def test_a_state_that_does_not_fit_is_refused(make):
         backbone(x, narrow)
     with pytest.raises(ValueError, match=str(backbone.input_size + 1)):
         backbone(torch.randn(2, 3, backbone.input_size + 1))
+    with pytest.raises(ValueError, match=r"x \(3, \d+\) must be \(batch, time"):
+        backbone(x[0])
 
 
 @backbones

@@ -11,6 +11,8 @@ from makers import EMBEDDINGS, OURS, M, V, define
 from torch import nn
 from torch.testing import assert_close
 
+from define import DeFINE, ProjectedEmbedding
+
 embeddings = pytest.mark.parametrize("make", EMBEDDINGS.values(), ids=EMBEDDINGS)
 our_embeddings = pytest.mark.parametrize("make", OURS.values(), ids=OURS)
 
@@ -93,6 +95,13 @@ def test_ids_of_a_wrong_dtype_are_refused(make, dtype):
 def test_an_empty_vocabulary_or_width_is_refused_with_its_value(make, arguments, message):
     with pytest.raises(ValueError, match=message):
         make(*arguments)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("make", [DeFINE, ProjectedEmbedding])
+def test_a_map_that_is_no_embedding_is_refused(make):
+    with pytest.raises(TypeError, match=r"map=Linear.* must be an embedding"):
+        make(V, M, map=nn.Linear(3, 4))
 
 
 @our_embeddings

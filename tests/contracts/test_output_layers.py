@@ -11,6 +11,7 @@ from makers import HEADS, V
 from torch import nn
 from torch.testing import assert_close
 
+from define import AdaptiveSoftmax, TiedSoftmax
 from define.softmax import chunked
 
 heads = pytest.mark.parametrize("make", HEADS.values(), ids=HEADS)
@@ -109,6 +110,13 @@ def test_a_target_out_of_range_is_named(make, target):
     targets[1, 1] = target
     with pytest.raises(IndexError, match=f"target {target} is not within self.num_classes={V}"):
         model["head"](hidden, targets)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("head", [TiedSoftmax, partial(AdaptiveSoftmax, cutoffs=[4])])
+def test_what_is_no_embedding_is_not_tied(head):
+    with pytest.raises(TypeError, match=r"map=Linear.* must be an embedding"):
+        head(nn.Linear(3, 4))
 
 
 @pytest.mark.usefixtures("unchecked")

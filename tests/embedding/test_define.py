@@ -101,6 +101,7 @@ def test_expand_has_the_schedules_asked_for():
         ({"map": nn.Embedding(21, 8)}, "map.num_embeddings=21 must equal num_embeddings=20"),
         ({"map": 0}, "map=0"),
         ({"std": -1.0}, "std=-1.0"),
+        ({"std": float("nan")}, "std=nan"),
     ],
 )
 def test_a_unit_that_cannot_be_is_refused_with_its_values(options, message):

@@ -320,7 +320,7 @@ def test_bad_options(options, message):
 
 def test_bad_inputs():
     model = build()
-    with pytest.raises(ValueError, match="x of 5 features .* embedding_dim=6"):
+    with pytest.raises(ValueError, match=r"x \(2, 3, 5\) must be .* self.input_size=6"):
         model(torch.randn(2, 3, 5, dtype=torch.float64))
     for shape in [(3, 2, 4, 6), (2, 1, 4, 6), (2, 2, 4, 5)]:
         with pytest.raises(ValueError, match=r"must have shape \(2, 2, 4, 6\)"):

@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from define.embedding.base import table_size
+
 __all__ = ["Target", "check_target"]
 
 
@@ -51,8 +53,9 @@ def check_target(
     Raises:
         ValueError: If shapes do not fit one another, a number is not finite, a weight is negative,
             nothing has a weight, or the table is zero.
+        TypeError: If `embedding` is none.
     """
-    size = (embedding.num_embeddings, embedding.embedding_dim)
+    size = table_size(embedding)
     if tuple(table.shape) != size:
         raise ValueError(f"{tuple(table.shape)=} must equal the embedding's {size}.")
     if chunk_size < 1:

@@ -44,7 +44,7 @@ class Embedding(nn.Module, ABC):
         super().__init__()
         if num_embeddings < 1 or embedding_dim < 1:
             raise ValueError(f"{num_embeddings=} and {embedding_dim=} must be at least 1.")
-        if std <= 0:
+        if not std > 0:  # NaN too
             raise ValueError(f"{std=} must be above 0.")
         self.num_embeddings = num_embeddings
         self.embedding_dim = embedding_dim
@@ -108,7 +108,13 @@ class Embedding(nn.Module, ABC):
 
 
 def table_size(map: nn.Module) -> tuple[int, int]:
-    """Number of rows and width of a Map: of `torch.nn.Embedding` or any of this package."""
+    """Number of rows and width of a Map: of `torch.nn.Embedding` or any of this package.
+
+    Raises:
+        TypeError: If it is no embedding.
+    """
+    if not (hasattr(map, "num_embeddings") and hasattr(map, "embedding_dim")):
+        raise TypeError(f"{map=} must be an embedding: torch.nn.Embedding or one of this package.")
     return cast(int, map.num_embeddings), cast(int, map.embedding_dim)
 
 

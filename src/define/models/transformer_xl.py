@@ -262,9 +262,9 @@ class TransformerXL(nn.Module):
         x: Float[Tensor, "batch time features"],
         state: Float[Tensor, "depth _batch memory _features"] | None = None,
     ) -> tuple[Float[Tensor, "batch time features"], Float[Tensor, "depth batch kept features"]]:
+        if x.dim() != 3 or x.shape[-1] != self.input_size:
+            raise ValueError(f"x {tuple(x.shape)} must be (batch, time, {self.input_size=}).")
         batch, time, width = x.shape
-        if width != self.input_size:
-            raise ValueError(f"x of {width} features must have embedding_dim={self.input_size}.")
         if state is None:
             state = x.new_empty(self.depth, batch, 0, width)
         expected = (self.depth, batch, state.shape[2], width)
