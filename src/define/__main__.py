@@ -34,13 +34,20 @@ def main(args: list[str] | None = None) -> None:
         return
     if command not in COMMANDS:
         sys.exit(f"define: unknown command {command!r}; it is one of {', '.join(COMMANDS)}.")
-    from jsonargparse import ArgumentParser
-
     logging.basicConfig(format="%(message)s")
     logging.getLogger("define").setLevel(logging.INFO)
-    parser = ArgumentParser(prog=f"define {command}", description=COMMANDS[command].__doc__)
     try:
+        from jsonargparse import ArgumentParser
+
+        parser = ArgumentParser(prog=f"define {command}", description=COMMANDS[command].__doc__)
         COMMANDS[command](parser, rest)
+    except ModuleNotFoundError as error:
+        if (error.name or "define").split(".")[0] == "define":
+            raise  # none that could be installed
+        sys.exit(
+            f"define: {error.name} is not installed: define {command} needs more than the library; "
+            "pip install 'define-embeddings[all]' brings it."
+        )
     except (ValueError, IndexError, TypeError, ArithmeticError, OSError) as error:
         sys.exit(f"define: {error}")
     except KeyboardInterrupt:

@@ -50,6 +50,34 @@ def test_help_names_the_commands(command, capsys):
     assert all(len(line) <= 100 for line in out.splitlines())
 
 
+MISSING = """
+import sys
+from define.__main__ import main
+sys.modules[sys.argv[1]] = None
+main(sys.argv[2:])
+"""
+
+
+@pytest.mark.parametrize(
+    ("missing", "command"),
+    [
+        ("jsonargparse", ["parameters"]),
+        ("transformers", ["compress", "MODEL", "--share", "0.5", "--output", "OUT"]),
+    ],
+)
+def test_what_is_not_installed_is_named(missing, command, tmp_path):
+    process = subprocess.run(
+        [sys.executable, "-c", MISSING, missing, *command],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert process.returncode == 1
+    assert process.stderr.startswith(f"define: {missing}"), process.stderr
+    assert process.stderr.count("\n") == 1 and f"define {command[0]} needs" in process.stderr
+
+
 IMPORTED = """
 import contextlib, io, sys
 from define.__main__ import main
