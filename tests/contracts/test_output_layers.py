@@ -112,6 +112,19 @@ def test_a_target_out_of_range_is_named(make, target):
         model["head"](hidden, targets)
 
 
+@pytest.mark.parametrize("kind", [TiedSoftmax, partial(AdaptiveSoftmax, cutoffs=[20])])
+@pytest.mark.parametrize("width", [8, 32, 256])
+def test_logits_start_at_one_scale_whatever_the_width_of_the_table(kind, width):
+    """That of normalized hidden states of width m with a table of width m: std * sqrt(m)."""
+    table = nn.Embedding(400, width)  # entries of deviation 1
+    head = kind(table, in_features=256)
+    hidden = torch.randn(500, 256)
+    for _ in range(2):
+        logits = head.projection(hidden) @ table.weight.T
+        assert logits.std().item() == pytest.approx(256**0.5, rel=0.15)
+        head.reset_parameters()
+
+
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("head", [TiedSoftmax, partial(AdaptiveSoftmax, cutoffs=[4])])
 def test_what_is_no_embedding_is_not_tied(head):

@@ -67,12 +67,7 @@ def transformer_xl(
     draw(module, embedding_std)
     # Dai et al. scale what they embed, since the tied output wants small tables.
     backbone = TransformerXL(embedding_dim, input_scale=embedding_dim**0.5, **options)
-    head = _head(module, embedding_dim, cutoffs, bias=True)
-    if isinstance(head.projection, nn.Linear):
-        # Keeps the norm of hidden states, as the tied projections of adaptive tables do: logits
-        # start at the scale that they have with a table of width m.
-        nn.init.normal_(head.projection.weight, std=head.projection.out_features**-0.5)
-    return LanguageModel(module, backbone, head)
+    return LanguageModel(module, backbone, _head(module, embedding_dim, cutoffs, bias=True))
 
 
 def lstm(

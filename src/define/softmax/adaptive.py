@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from define.embedding.adaptive import AdaptiveEmbedding, check_cutoffs
 from define.embedding.base import table_size
-from define.softmax.base import OutputLayer, Tied, own_projection
+from define.softmax.base import OutputLayer, Tied, own_projection, reset_projection
 from define.softmax.chunked import chunked_nll, chunks
 
 __all__ = ["AdaptiveSoftmax"]
@@ -110,8 +110,7 @@ class AdaptiveSoftmax(OutputLayer):
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Draws what is owned here; tables and tied projections are the embedding's to draw."""
-        if isinstance(self.projection, nn.Linear):
-            self.projection.reset_parameters()
+        reset_projection(self.projection)
         for projection in self.projections.values():
             projection.normal_(std=projection.shape[0] ** -0.5)
         bound = self.cluster_weight.shape[1] ** -0.5

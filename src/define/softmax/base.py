@@ -136,4 +136,18 @@ def own_projection(
     """The output layer's own map in_features → n, where the widths differ."""
     if in_features == map_dim:
         return nn.Identity()
-    return nn.Linear(in_features, map_dim, bias=False, device=device, dtype=dtype)
+    projection = nn.Linear(in_features, map_dim, bias=False, device=device, dtype=dtype)
+    reset_projection(projection)
+    return projection
+
+
+@torch.no_grad()
+def reset_projection(projection: nn.Module) -> None:
+    """Draws what `own_projection` made so that it keeps the norm of hidden states.
+
+    Logits then start at the scale that they have with a table as wide as the hidden states, as
+    with the tied projections of adaptive tables. Drawn as torch draws a linear layer they are
+    smaller by the square root of 3 m / n, and narrow tables learn more slowly.
+    """
+    if isinstance(projection, nn.Linear):
+        projection.weight.normal_(std=projection.out_features**-0.5)

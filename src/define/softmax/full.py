@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from define.embedding.base import table_size
-from define.softmax.base import OutputLayer, Tied, own_projection
+from define.softmax.base import OutputLayer, Tied, own_projection, reset_projection
 from define.softmax.chunked import chunked_nll, chunks
 
 __all__ = ["Softmax", "TiedSoftmax"]
@@ -137,8 +137,7 @@ class TiedSoftmax(_FullSoftmax):
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Draws what is owned here; the table is the embedding's to draw."""
-        if isinstance(self.projection, nn.Linear):
-            self.projection.reset_parameters()
+        reset_projection(self.projection)
         if self.bias is not None:
             self.bias.zero_()
 
