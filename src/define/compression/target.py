@@ -53,7 +53,7 @@ def check_target(
     Raises:
         ValueError: If shapes do not fit one another, a number is not finite, a weight is negative,
             nothing has a weight, or the table is zero.
-        TypeError: If `embedding` is none.
+        TypeError: If `embedding` is no embedding.
     """
     size = table_size(embedding)
     if tuple(table.shape) != size:
