@@ -6,8 +6,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from define.data.files import write_atomically
 from define.data.vocabulary import Vocabulary
+from define.files import write_bytes
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -124,7 +124,7 @@ class BytePairs:
 
     def write(self, path: Path) -> None:
         """Write the ``tokenizer.json``; it is whole or not there."""
-        write_atomically(Path(path), self._json.encode())
+        write_bytes(path, self._json.encode())
 
     def encode(self, lines: Sequence[str]) -> list[list[int]]:
         """The ids of sentences, each ended by ``<eos>``; those of an empty line are that alone."""

@@ -1,8 +1,7 @@
-"""Reading text files, plain or compressed, and writing files that are whole or not there."""
+"""Text files, plain or compressed."""
 
 import gzip
 import lzma
-import os
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -84,13 +83,3 @@ def read_lines(path: Path) -> list[str]:
         raise ValueError(f"{path}, line {line}: not UTF-8: {error}") from error
     lines = [line.removesuffix("\r") for line in text.split("\n")]
     return lines if lines[-1] else lines[:-1]
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name beside it, then rename: it is whole or not there."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 
-from define.data.files import read_lines, write_atomically
+from define.data.files import read_lines
+from define.files import write_bytes
 
 UNKNOWN = "<unk>"
 """Stands for every word that a vocabulary does not hold."""
@@ -102,7 +103,7 @@ class Vocabulary:
 
     def write(self, path: Path) -> None:
         """Write one word a line, in the order of the ids; the file is whole or not there."""
-        write_atomically(Path(path), "".join(f"{word}\n" for word in self._words).encode())
+        write_bytes(path, "".join(f"{word}\n" for word in self._words).encode())
 
     @property
     def words(self) -> tuple[str, ...]:

@@ -1,11 +1,11 @@
 """Runs a training into a run folder."""
 
 import logging
-import os
 import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any, cast
 
 import lightning.pytorch as pl
@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import LearningRateMonitor, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch import nn
 
+from define.files import atomic_write
 from define.training.language_modeling import LanguageModeling
 from define.training.memory import peak_memory
 from define.training.module import TrainingModule
@@ -283,8 +284,9 @@ class _Progress(pl.Callback):
     def _save(self, trainer: pl.Trainer) -> None:
         peak = peak_memory(trainer.strategy.root_device)
         self.peak_memory = max(filter(None, (self.peak_memory, peak)), default=None)
-        draft = self._run.checkpoint.with_suffix(".partial")
-        trainer.save_checkpoint(draft)
-        if trainer.is_global_zero:
-            os.replace(draft, self._run.checkpoint)
+        path = self._run.checkpoint
+        path.parent.mkdir(exist_ok=True)
+        # All devices take part in saving, one of them writes.
+        with atomic_write(path) if trainer.is_global_zero else nullcontext(path) as draft:
+            trainer.save_checkpoint(draft)
         self._saved = time.monotonic()

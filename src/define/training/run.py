@@ -1,7 +1,6 @@
 """The folder that a training run leaves: all that any command needs to go on from it."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,8 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
+
+from define.files import atomic_write, write_text
 
 __all__ = ["Run"]
 
@@ -63,9 +64,8 @@ class Run:
     def save_weights(self, model: nn.Module) -> None:
         """Writes the weights; a reader finds the old file or the new one, never a part."""
         state = {name: value.detach().cpu() for name, value in model.state_dict().items()}
-        draft = self.weights.with_suffix(".partial")
-        save_file({name: value.contiguous() for name, value in state.items()}, draft)
-        os.replace(draft, self.weights)
+        with atomic_write(self.weights) as draft:
+            save_file({name: value.contiguous() for name, value in state.items()}, draft)
 
     def load_weights(self, model: nn.Module) -> None:
         """Reads the weights into a model of the same configuration.
@@ -91,6 +91,4 @@ class Run:
 
     def write_json(self, file: Path, content: Mapping[str, Any]) -> None:
         """Writes a JSON file of this folder, whole or not at all."""
-        draft = file.with_suffix(".partial")
-        draft.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        os.replace(draft, file)
+        write_text(file, json.dumps(content, indent=2) + "\n")

@@ -1,0 +1,109 @@
+"""Files that are whole or not there: every file that the project writes is written here."""
+
+import hashlib
+import itertools
+import os
+import platform
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+__all__ = ["atomic_write", "checksum", "write_bytes", "write_text"]
+
+_HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+_FOREIGN = 24 * 3600  # seconds after which a draft of another machine counts as abandoned
+_numbers = itertools.count()
+_writing: set[Path] = set()  # drafts of this process
+
+
+@contextmanager
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Gives the path of a draft to write; `path` becomes what is in it when the block ends.
+
+    A reader finds the old file or the new one, never a part, also after a kill, a full disk or a
+    loss of power: the draft lies in the same folder, is synced to the disk and renamed, then the
+    folder is synced. An error in the block removes the draft and leaves the old file. What killed
+    processes left of earlier drafts is removed. The mode is what the umask gives, whatever the
+    writer chose. What is not a regular file (`/dev/stdout`) is written directly.
+
+    Args:
+        path: The file. Its folder must be there. A symbolic link stays one: its target is written.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with atomic_write(Path(folder) / "numbers") as draft:
+        ...         written = draft.write_bytes(b"1 2 3")
+        ...     [file.name for file in Path(folder).iterdir()]
+        ['numbers']
+    """
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file():
+        yield path
+        return
+    _remove_abandoned(path)
+    draft = path.with_name(f"{path.name}.{_HOST}-{os.getpid()}-{next(_numbers)}.partial")
+    _writing.add(draft)
+    try:
+        with draft.open("wb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+        yield draft
+        with draft.open("r+b") as file:
+            os.fsync(file.fileno())
+        draft.chmod(mode & 0o777)
+        os.replace(draft, path)
+        _sync_folder(path.parent)
+    finally:
+        draft.unlink(missing_ok=True)
+        _writing.discard(draft)
+
+
+def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
+    """Writes a file; it is whole or as it was before. See `atomic_write`."""
+    with atomic_write(path) as draft:
+        draft.write_bytes(content)
+
+
+def write_text(path: str | os.PathLike[str], content: str) -> None:
+    r"""Writes a UTF-8 file with `\n` at line ends; it is whole or as it was before."""
+    write_bytes(path, content.encode())
+
+
+def checksum(path: str | os.PathLike[str]) -> str:
+    """The SHA-256 of a file, in hexadecimal digits; read in constant memory."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _remove_abandoned(path: Path) -> None:
+    name = re.compile(rf"{re.escape(path.name)}\.([0-9a-f]+)-(\d+)-\d+\.partial")
+    with suppress(OSError):  # a folder that cannot be listed, or a draft of another user
+        for draft in path.parent.iterdir():
+            found = name.fullmatch(draft.name)
+            if found and draft not in _writing and _is_abandoned(draft, found[1], int(found[2])):
+                draft.unlink(missing_ok=True)
+
+
+def _is_abandoned(draft: Path, host: str, process: int) -> bool:
+    if host != _HOST or os.name == "nt":  # whether its process lives cannot be asked
+        return time.time() - draft.stat().st_mtime > _FOREIGN
+    if process == os.getpid():  # of an earlier process with this number: ours are in `_writing`
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except PermissionError:  # it lives and is another user's
+        return False
+    return False
+
+
+def _sync_folder(folder: Path) -> None:
+    with suppress(OSError):  # systems that cannot open a folder
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
