@@ -1,6 +1,6 @@
 """How long the analysis of a large embedding takes, and in how much memory.
 
-Draws an embedding anew and measures each part of `define.analysis.analyze` in one process, and what
+Draws an embedding anew and measures each part of `define.report.analyze` in one process, and what
 else an analysis may ask for: time on the clock, of the processor, and the peak resident memory so
 far. On a busy machine the processor's time divided by the threads is the better measure.
 
@@ -17,10 +17,10 @@ import torch
 from torch import nn
 
 from define import DeFINE, ProjectedEmbedding
-from define.analysis import embedding_scalars, nearest_neighbours, similarity, word_map
-from define.analysis.correlation import correlations
-from define.analysis.layers import layers_by
-from define.analysis.rows import held
+from define.measures import embedding_scalars, nearest_neighbours, similarity, word_map
+from define.measures.correlation import correlations
+from define.measures.layers import layers_by
+from define.measures.rows import held
 from define.training import peak_memory
 
 T = TypeVar("T")

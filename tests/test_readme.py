@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from define.__main__ import main
-from define.analysis.counting import shapes_only
 from define.command_line import make_experiment, recipe_parser
+from define.measures.counting import shapes_only
 from define.recipes.paper import paper_rows
 
 README = Path(__file__).parents[1] / "README.md"

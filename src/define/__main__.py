@@ -204,7 +204,7 @@ def compare(parser: "ArgumentParser", args: list[str]) -> None:
     )
     parser.add_argument("--json", action="store_true", help="the summaries instead of the table")
     arguments = parser.parse_args(args)
-    from define.analysis import draw_comparison
+    from define.report import draw_comparison
     from define.training import Run
 
     runs = [Run.open(path) for path in arguments.runs]
@@ -243,12 +243,12 @@ def analyze(parser: "ArgumentParser", args: list[str]) -> None:
     parser.add_argument("--split", default="test", help="text for perplexity by frequency")
     parser.add_argument("--data.path", type=Path | None, default=None, help="where the text is now")
     arguments = parser.parse_args(args)
-    from define import analysis
+    from define import measures, report
 
     folders = [path for path in arguments.compare_with if path.is_dir()]
     subjects = {
-        path: analysis.read_checkpoint(path, arguments.table)
-        if analysis.is_checkpoint(path)
+        path: report.read_checkpoint(path, arguments.table)
+        if report.is_checkpoint(path)
         else subject_of(path, arguments.data.path, arguments.split)
         for path in dict.fromkeys([*arguments.runs, *folders])
     }
@@ -258,20 +258,20 @@ def analyze(parser: "ArgumentParser", args: list[str]) -> None:
         if subject.words != words:
             raise ValueError(f"{path} has another vocabulary than {arguments.runs[0]}.")
     tables = {
-        path.resolve().name: analysis.held(subjects[path].table)
+        path.resolve().name: measures.held(subjects[path].table)
         if path in subjects
-        else analysis.read_table(path, len(words))
+        else measures.read_table(path, len(words))
         for path in arguments.compare_with
     }
-    chosen = analysis.find_words(words, arguments.words)
-    chosen = chosen or analysis.some_words(words, first.counts)
+    chosen = report.find_words(words, arguments.words)
+    chosen = chosen or report.some_words(words, first.counts)
     findings = []
     for subject in map(subjects.__getitem__, arguments.runs):
-        ours = analysis.held(subject.table) if tables else subject.table
-        alike = {name: analysis.similarity(ours, table) for name, table in tables.items()}
-        findings.append(analysis.analyze(subject, chosen, alike))
+        ours = measures.held(subject.table) if tables else subject.table
+        alike = {name: measures.similarity(ours, table) for name, table in tables.items()}
+        findings.append(report.analyze(subject, chosen, alike))
     command = shlex.join(["define", "analyze", *args])
-    print(analysis.write_report(findings, words, arguments.output, command, arguments.split))
+    print(report.write_report(findings, words, arguments.output, command, arguments.split))
 
 
 def parameters(parser: "ArgumentParser", args: list[str]) -> None:
@@ -286,7 +286,7 @@ def parameters(parser: "ArgumentParser", args: list[str]) -> None:
 
 def embeddings(parser: "ArgumentParser", args: list[str]) -> None:
     """Calculate what each embedding costs for a vocabulary, and from which size on it pays."""
-    from define.analysis import cost_table, embedding_costs
+    from define.measures import cost_table, embedding_costs
 
     parser.add_function_arguments(embedding_costs)
     print(cost_table(embedding_costs(**parser.parse_args(args).as_dict())))
@@ -298,8 +298,8 @@ def cutoffs(parser: "ArgumentParser", args: list[str]) -> None:
 
     import torch
 
-    from define.analysis.table import text_table
     from define.data import Text
+    from define.measures.table import text_table
     from define.softmax import AdaptiveSoftmaxCost, choose_cutoffs
 
     parser.add_class_arguments(Text, "data")

@@ -11,8 +11,9 @@ if TYPE_CHECKING:
 
     from jsonargparse import ArgumentParser, Namespace
 
-    from define.analysis import RunSummary, Subject
+    from define.measures import RunSummary
     from define.recipes import Experiment, TranslationExperiment
+    from define.report import Subject
     from define.training import Run
 
 TRANSLATION = ("multi30k", "wmt14")
@@ -95,8 +96,8 @@ def translates(experiment: object) -> "TypeGuard[TranslationExperiment]":
 
 def subject_of(folder: Path, data_path: Path | None, split: str) -> "Subject":
     """A trained run, to analyze: its embedding, and its model with the text of a split."""
-    from define.analysis import Subject
     from define.data import Segments
+    from define.report import Subject
 
     experiment, run = open_run(folder, data_path)
     if translates(experiment):
@@ -122,7 +123,7 @@ def summary_of(run: "Run") -> "RunSummary":
     """What a finished run found out."""
     import yaml  # of jsonargparse
 
-    from define.analysis import RunSummary
+    from define.measures import RunSummary
 
     config = run.config.read_text("utf-8")
     seedless = "\n".join(x for x in config.splitlines() if not x.startswith("seed:"))
@@ -133,8 +134,8 @@ def summary_of(run: "Run") -> "RunSummary":
 
 def table_of(summaries: "list[RunSummary]", average_seeds: bool = False) -> str:
     """Runs side by side, with BLEU where they translate."""
-    from define.analysis import comparison_table
-    from define.analysis.table import text_table
+    from define.measures import comparison_table
+    from define.measures.table import text_table
 
     text = comparison_table(summaries, average_seeds)
     scored = [run for run in summaries if run.test_bleu is not None]

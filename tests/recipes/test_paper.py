@@ -3,7 +3,7 @@ from functools import partial
 
 import pytest
 
-from define.analysis.counting import shapes_only
+from define.measures.counting import shapes_only
 from define.recipes.paper import awd_lstm, lstm, paper_json, paper_rows, paper_table, unit
 
 

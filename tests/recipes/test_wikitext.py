@@ -9,8 +9,8 @@ from tiny import WORDS, write_text
 from torch import nn
 
 from define import AdaptiveEmbedding, AdaptiveSoftmax, DeFINE, ProjectedEmbedding, TiedSoftmax
-from define.analysis.counting import shapes_only
 from define.data import Text
+from define.measures.counting import shapes_only
 from define.recipes import (
     evaluate,
     train,

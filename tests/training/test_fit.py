@@ -6,8 +6,8 @@ import pytest
 import torch
 from tiny import Killed, experiment
 
-from define.analysis import RunSummary
 from define.data import Segments
+from define.measures import RunSummary
 from define.recipes import train
 from define.training import Constant, Cosine, FusedAdam, mean_nll, peak_memory
 from define.training.language_modeling import LanguageModeling

@@ -12,7 +12,7 @@ import torch
 from tiny import Killed, arguments, experiment, write_text
 
 from define.__main__ import main
-from define.analysis import RunSummary
+from define.measures import RunSummary
 from define.recipes import train
 from define.training import NTASGD, Constant, Run
 from define.training.language_modeling import LanguageModeling

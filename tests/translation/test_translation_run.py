@@ -11,8 +11,8 @@ from tiny import cache_in, write_text
 from tiny_pairs import SOURCE, TARGET, arguments, write_pairs
 
 from define.__main__ import main
-from define.analysis import RunSummary
 from define.data import BytePairs
+from define.measures import RunSummary
 from define.recipes.translation_experiment import bleu
 from define.training import Run
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from define.analysis import embedding_scalars
 from define.data import END_OF_LINE, PyDocs, Segments, Text, Vocabulary
+from define.measures import embedding_scalars
 from define.models import LanguageModel
 from define.training import (
     ContinuousCache,

@@ -21,10 +21,10 @@ from typing import cast
 
 from torch import nn
 
-from define.analysis.counting import count_parameters, shapes_only
-from define.analysis.table import MISSING, text_table
 from define.embedding import AdaptiveEmbedding, DeFINE, Embedding
 from define.groups import Skip
+from define.measures.counting import count_parameters, shapes_only
+from define.measures.table import MISSING, text_table
 from define.models import LSTM, LanguageModel, TransformerXL
 from define.models.language_model import ParameterCounts
 from define.recipes import models

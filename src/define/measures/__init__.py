@@ -1,0 +1,41 @@
+"""Numbers about embeddings and trained runs: why embeddings work, and what they cost."""
+
+from define.measures.bands import FrequencyBand, frequency_bands, token_nll
+from define.measures.compare import comparison_table
+from define.measures.correlation import Correlation, correlation, embedding_scalars
+from define.measures.cost import Cost, EmbeddingCost, cost_table, embedding_costs
+from define.measures.counting import count_parameters, shapes_only
+from define.measures.layers import LayerCorrelation, group_correlation, layer_correlations
+from define.measures.neighbours import nearest_neighbours
+from define.measures.rows import held
+from define.measures.similarity import Similarity, similarity
+from define.measures.summary import RunSummary
+from define.measures.table_file import read_table
+from define.measures.word_map import WordMap, word_map
+
+__all__ = [
+    "Correlation",
+    "Cost",
+    "EmbeddingCost",
+    "FrequencyBand",
+    "LayerCorrelation",
+    "RunSummary",
+    "Similarity",
+    "WordMap",
+    "comparison_table",
+    "correlation",
+    "cost_table",
+    "count_parameters",
+    "embedding_costs",
+    "embedding_scalars",
+    "frequency_bands",
+    "group_correlation",
+    "held",
+    "layer_correlations",
+    "nearest_neighbours",
+    "read_table",
+    "shapes_only",
+    "similarity",
+    "token_nll",
+    "word_map",
+]

@@ -1,0 +1,270 @@
+"""What embeddings cost: parameters, bytes, multiply-adds, and the vocabulary that pays for them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from math import fsum
+from typing import cast
+
+from torch import nn
+
+from define.embedding import AdaptiveEmbedding, DeFINE, ProjectedEmbedding
+from define.groups import GroupLinear, Skip
+from define.measures.counting import count_parameters, shapes_only
+from define.measures.table import MISSING, text_table
+from define.softmax import AdaptiveSoftmax, OutputLayer, TiedSoftmax
+
+__all__ = ["Cost", "EmbeddingCost", "cost_table", "embedding_costs"]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Size and work of an embedding, or of an embedding with its output layer.
+
+    Attributes:
+        parameters: Number of parameters; those that are tied count once.
+        multiply_adds: Of the forward pass. For an embedding, for each distinct token; for an
+            output layer, for each token.
+        break_even: The smallest vocabulary from which on this has fewer parameters than the
+            standard table, tied likewise, of the same width; None if there is none.
+    """
+
+    parameters: int
+    multiply_adds: float
+    break_even: int | None
+
+    @property
+    def float32_bytes(self) -> int:
+        """Bytes of the parameters in float32."""
+        return 4 * self.parameters
+
+    @property
+    def bfloat16_bytes(self) -> int:
+        """Bytes of the parameters in bfloat16."""
+        return 2 * self.parameters
+
+    @property
+    def training_bytes(self) -> int:
+        """Bytes in float32 of parameters, gradients and the two moments of Adam."""
+        return 4 * self.float32_bytes
+
+
+@dataclass(frozen=True)
+class EmbeddingCost:
+    """What one embedding method costs.
+
+    Attributes:
+        method: Name of the method, with the width of its Map where it has one.
+        input: The embedding alone; its multiply-adds.
+        tied: The embedding with an output layer tied to its Map; the output layer's
+            multiply-adds.
+    """
+
+    method: str
+    input: Cost
+    tied: Cost
+
+
+_Pair = tuple[nn.Module, OutputLayer]
+# A method as a function of the vocabulary: what to build from which vocabulary on.
+_Stages = list[tuple[int, Callable[[int], _Pair]]]
+
+
+def embedding_costs(
+    num_embeddings: int,
+    embedding_dim: int,
+    map: Sequence[int] = (64, 128),
+    *,
+    expand_dim: int = 1024,
+    depth: int = 3,
+    max_groups: int = 16,
+    skip: Skip = "mix",
+    shared: bool = False,
+    cutoffs: Sequence[int] | None = None,
+) -> tuple[EmbeddingCost, ...]:
+    """Costs of the standard, adaptive, projected and DeFINE embedding of one size.
+
+    All are counted on modules that are built without memory. Output layers are tied, have no
+    biases, and are full softmaxes but for the adaptive embedding's. What depends on the token in
+    the adaptive ones is its expectation under Zipf's law: a probability of 1 / rank.
+
+    Args:
+        num_embeddings: Size V of the vocabulary.
+        embedding_dim: Width m of the output.
+        map: Widths n of the Map tables to try.
+        expand_dim: DeFINE's width k at the end of Expand.
+        depth: DeFINE's number N of Expand layers.
+        max_groups: DeFINE's groups in the first Expand layer.
+        skip: How Expand reads the Map again.
+        shared: Whether all groups of a layer share one matrix.
+        cutoffs: First id of each band but the first of the adaptive embedding, each of a quarter
+            of the width before. At 7.5, 15 and 75 % of the vocabulary if omitted, as those of
+            WikiText-103, and as many as m allows. With none, there is no adaptive embedding.
+
+    Raises:
+        ValueError: If a size is out of range.
+    """
+    if num_embeddings < 1 or embedding_dim < 1:
+        raise ValueError(f"{num_embeddings=} and {embedding_dim=} must be at least 1.")
+    if not map:
+        raise ValueError(f"{map=} must name at least one width.")
+    if expand_dim < max(map):
+        raise ValueError(f"{expand_dim=} must be at least the widest of {map=}.")
+
+    def standard(size: int) -> _Pair:
+        embedding = nn.Embedding(size, embedding_dim)
+        return embedding, TiedSoftmax(embedding, bias=False)
+
+    def adaptive(cutoffs: Sequence[int], size: int) -> _Pair:
+        embedding = AdaptiveEmbedding(size, embedding_dim, cutoffs=cutoffs)
+        return embedding, AdaptiveSoftmax(embedding)
+
+    def projected(width: int, size: int) -> _Pair:
+        embedding = ProjectedEmbedding(size, embedding_dim, map=width)
+        return embedding, TiedSoftmax(embedding.map, embedding_dim, bias=False)
+
+    def define(width: int, size: int) -> _Pair:
+        embedding = DeFINE(
+            size,
+            embedding_dim,
+            map=width,
+            expand_dim=expand_dim,
+            depth=depth,
+            max_groups=max_groups,
+            skip=skip,
+            shared=shared,
+        )
+        return embedding, TiedSoftmax(embedding.map, embedding_dim, bias=False)
+
+    if cutoffs is None:
+        cutoffs = _default_cutoffs(num_embeddings, embedding_dim)
+    stages: dict[str, _Stages] = {"standard": [(1, standard)]}
+    if cutoffs:
+        # A smaller vocabulary has the cutoffs within it; up to the first one, it is one table.
+        stages["adaptive"] = [
+            (cutoff + 1, partial(adaptive, cutoffs[: b + 1])) for b, cutoff in enumerate(cutoffs)
+        ]
+    stages |= {f"projected, n {width}": [(1, partial(projected, width))] for width in map}
+    stages |= {f"DeFINE, n {width}": [(1, partial(define, width))] for width in map}
+    with shapes_only():
+        return tuple(
+            _cost(name, method, num_embeddings, embedding_dim) for name, method in stages.items()
+        )
+
+
+def cost_table(costs: Sequence[EmbeddingCost]) -> str:
+    """Two tables as text, at most 100 characters a line: the embeddings alone, and tied."""
+    header = ["method", "parameters", "float32 MB", "bfloat16 MB", "Adam MB", "M MAdds", "from V"]
+
+    def table(costs: Sequence[tuple[str, Cost]]) -> str:
+        rows = [
+            [
+                method,
+                f"{cost.parameters:,}",
+                f"{cost.float32_bytes / 1e6:,.2f}",
+                f"{cost.bfloat16_bytes / 1e6:,.2f}",
+                f"{cost.training_bytes / 1e6:,.1f}",
+                f"{cost.multiply_adds / 1e6:,.3f}",
+                MISSING if cost.break_even is None else f"{cost.break_even:,}",
+            ]
+            for method, cost in costs
+        ]
+        return text_table(header, rows)
+
+    return f"""\
+Embedding alone; multiply-adds (MAdds) for each distinct token of a batch
+
+{table([(cost.method, cost.input) for cost in costs])}
+
+With an output layer tied to its table; multiply-adds of that layer, for each token
+
+{table([(cost.method, cost.tied) for cost in costs])}
+
+Adam MB: parameters, gradients and two moments in float32. from V: the vocabulary from which on
+the method has fewer parameters than the standard one. Adaptive MAdds are expected under Zipf's
+law. Once trained, every embedding is a plain table of the standard size (to_embedding)."""
+
+
+def _default_cutoffs(num_embeddings: int, embedding_dim: int) -> tuple[int, ...] | None:
+    """Cutoffs at the shares of WikiText-103's; None where vocabulary or width are too small."""
+    bands = (embedding_dim.bit_length() - 1) // 2  # tail bands: 4^bands <= m
+    cutoffs = tuple(num_embeddings * share // 1000 for share in (75, 150, 750)[:bands])
+    increasing = all(a < b for a, b in pairwise((0, *cutoffs, num_embeddings)))
+    return cutoffs if cutoffs and increasing else None
+
+
+def _cost(name: str, stages: _Stages, num_embeddings: int, embedding_dim: int) -> EmbeddingCost:
+    embedding, head = stages[-1][1](num_embeddings)
+    return EmbeddingCost(
+        name,
+        input=Cost(
+            count_parameters(embedding),
+            _input_multiply_adds(embedding),
+            _break_even(stages, embedding_dim, lambda pair: count_parameters(pair[0])),
+        ),
+        tied=Cost(
+            count_parameters(embedding, head),
+            _output_multiply_adds(embedding, head),
+            _break_even(stages, embedding_dim, lambda pair: count_parameters(*pair)),
+        ),
+    )
+
+
+def _break_even(stages: _Stages, embedding_dim: int, count: Callable[[_Pair], int]) -> int | None:
+    """The smallest V from which on ``count`` stays below ``embedding_dim * V``.
+
+    Within a stage, parameters are affine in V, so two vocabularies tell all.
+    """
+    best = None  # a stage further on is below from here
+    for start, build in reversed(stages):
+        first, second = count(build(start)), count(build(start + 1))
+        slope = second - first
+        fixed = first - slope * start
+        if slope >= embedding_dim:
+            return best
+        own = fixed // (embedding_dim - slope) + 1  # the smallest V of fixed + slope V < m V
+        if own > start:
+            return own if best is None else min(own, best)
+        best = start
+    return best
+
+
+def _linear_multiply_adds(module: nn.Module) -> int:
+    """Multiply-adds of one row through every linear layer of a module."""
+    count = 0
+    for layer in module.modules():
+        if isinstance(layer, GroupLinear):
+            count += layer.weight.numel() * (layer.groups if layer.shared else 1)
+        elif isinstance(layer, nn.Linear):
+            count += layer.weight.numel()
+    return count
+
+
+def _input_multiply_adds(embedding: nn.Module) -> float:
+    if isinstance(embedding, AdaptiveEmbedding):
+        return fsum(share * _projection_size(embedding, b) for b, share in _shares(embedding))
+    return _linear_multiply_adds(embedding)
+
+
+def _output_multiply_adds(embedding: nn.Module, head: OutputLayer) -> float:
+    own = _linear_multiply_adds(head)
+    if isinstance(embedding, AdaptiveEmbedding):
+        bands = fsum(
+            # The first band is computed for every token.
+            (share if b else 1) * (embedding.tables[b].numel() + _projection_size(embedding, b))
+            for b, share in _shares(embedding)
+        )
+        return own + cast(AdaptiveSoftmax, head).cluster_weight.numel() + bands
+    return own + cast(TiedSoftmax, head).table.numel()
+
+
+def _shares(embedding: AdaptiveEmbedding) -> list[tuple[int, float]]:
+    """Each band with the probability of its words under Zipf's law."""
+    weights = [fsum(1 / (i + 1) for i in range(start, stop)) for start, stop in embedding.bands]
+    return [(b, weight / fsum(weights)) for b, weight in enumerate(weights)]
+
+
+def _projection_size(embedding: AdaptiveEmbedding, band: int) -> int:
+    projection = embedding.projection(band)
+    return 0 if projection is None else projection.numel()

@@ -1,0 +1,152 @@
+import json
+from dataclasses import replace
+
+import pytest
+
+from define.measures import RunSummary, comparison_table
+from define.measures.table import shorten, text_table
+
+RUN = RunSummary(
+    name="standard",
+    embedding="Embedding",
+    unit=0,
+    context=1_400_000,
+    input_output=2_010_000,
+    tokens_per_second=5123.4,
+    valid_perplexity=140.21,
+    test_perplexity=135.12,
+    seed=1,
+    tokens=5_000_000,
+    history=((1_000_000, 300.5), (5_000_000, 140.21)),
+)
+LONG = "penn-treebank-with-a-name-of-many-many-words-{}-seed-{}"
+
+
+def cells(text):
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+
+
+def check_layout(text):
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= 100
+    table = [line for line in lines if line.startswith("|")]
+    bars = [[i for i, c in enumerate(line) if c == "|"] for line in table]
+    assert all(b == bars[0] for b in bars)
+
+
+def test_table_has_numbers_in_order():
+    runs = [
+        replace(RUN, peak_memory=3 * 2**29),
+        replace(RUN, name="DeFINE", unit=300_000, test_perplexity=None),
+    ]
+    text = comparison_table(runs)
+    check_layout(text)
+    header, _, first, second = cells(text)
+    assert header == [
+        *("run", "unit M", "context M", "in-out M", "total M"),
+        *("tokens/s", "GiB", "valid ppl", "test ppl"),
+    ]
+    assert first == ["standard", "0.00", "1.40", "2.01", "3.41", "5123", "1.50", "140.2", "135.1"]
+    assert second == ["DeFINE", "0.30", "1.40", "2.01", "3.71", "5123", "–", "140.2", "–"]
+
+
+@pytest.mark.parametrize("average", [False, True])
+def test_long_names_and_large_numbers_stay_within_the_line(average):
+    runs = [
+        replace(RUN, name=LONG.format(e, seed), embedding=e, unit=u, valid_perplexity=p + seed)
+        for e, u, p in (("a", 123_456_789, 999_999.0), ("b", 0, 12.0))
+        for seed in (1, 2)
+    ]
+    check_layout(comparison_table(runs, average_seeds=average))
+
+
+def test_seeds_are_averaged():
+    runs = [
+        replace(RUN, name="standard-seed1", valid_perplexity=60.0, test_perplexity=58.0),
+        replace(RUN, name="standard-seed2", valid_perplexity=61.0, test_perplexity=None, seed=2),
+        replace(RUN, name="longer", tokens=2 * RUN.tokens),
+    ]
+    text = comparison_table(runs, average_seeds=True)
+    check_layout(text)
+    assert "half the range" in text
+    _, _, first, second = cells(text)
+    assert first[0] == "standard (2)"
+    assert first[-2:] == ["60.50±0.50", "–"]
+    assert second[0] == "longer (1)"
+
+
+def test_runs_of_other_settings_are_not_averaged_though_they_are_as_large():
+    shuffled = replace(RUN, settings="shuffle: true")
+    text = comparison_table([RUN, shuffled, replace(RUN, seed=2)], average_seeds=True)
+    assert [row[0][-3:] for row in cells(text)[2:4]] == ["(2)", "(1)"]
+
+
+def test_runs_of_the_same_name_are_named_by_it():
+    text = comparison_table([RUN, replace(RUN, seed=2)], average_seeds=True)
+    assert cells(text)[2][0] == "standard (2)"
+
+
+def test_names_without_common_beginning_give_way_to_the_embedding():
+    runs = [replace(RUN, name="a1"), replace(RUN, name="b2", seed=2)]
+    assert cells(comparison_table(runs, average_seeds=True))[2][0] == "Embedding (2)"
+
+
+def test_no_runs():
+    with pytest.raises(ValueError, match="no runs"):
+        comparison_table([])
+
+
+def test_cells_with_bars_and_rows_of_wrong_length():
+    assert r"a\|b" in text_table(["x"], [["a|b"]])
+    with pytest.raises(ValueError, match="cells="):
+        text_table(["x", "y"], [["1"]])
+
+
+def test_shorten_keeps_both_ends():
+    assert shorten("abcdefgh", 8) == "abcdefgh"
+    for width in range(3, 8):
+        short = shorten("abcdefgh", width)
+        assert len(short) == width
+        assert short[0] == "a" and short[-1] == "h"
+    with pytest.raises(ValueError, match="width=2"):
+        shorten("abc", 2)
+
+
+@pytest.mark.parametrize("test", [None, 135.12])
+def test_json_round_trip(tmp_path, test):
+    run = replace(RUN, name="größer", test_perplexity=test)
+    run.to_json(tmp_path / "summary.json")
+    assert RunSummary.from_json(tmp_path / "summary.json") == run
+    assert run.total == 3_410_000
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x: x.pop("seed"), "lacks the field 'seed'"),
+        (lambda x: x.update(colour=1), "unknown field 'colour'"),
+        (lambda x: x.update(unit="many"), "'many' in the field 'unit'"),
+        (lambda x: x.update(tokens=1.5), "1.5 in the field 'tokens'"),
+        (lambda x: x.update(name=3), "3 in the field 'name'"),
+        (lambda x: x.update(valid_perplexity=None), "None in the field 'valid_perplexity'"),
+        (lambda x: x.update(history=[[1]]), "field 'history'"),
+    ],
+)
+def test_bad_summary_names_file_and_field(tmp_path, change, message):
+    path = tmp_path / "summary.json"
+    RUN.to_json(path)
+    content = json.loads(path.read_text(encoding="utf-8"))
+    change(content)
+    path.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(ValueError, match=message) as error:
+        RunSummary.from_json(path)
+    assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff"])
+def test_file_that_is_no_summary(tmp_path, content):
+    path = tmp_path / "summary.json"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="summary.json"):
+        RunSummary.from_json(path)

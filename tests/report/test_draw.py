@@ -1,0 +1,147 @@
+import math
+import subprocess
+import sys
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
+
+from define.measures import RunSummary
+from define.report import comparison_figure, draw_comparison
+from define.report.style import lines
+
+
+def runs(count, name="penn-treebank-with-a-name-of-many-many-words-{}", first=400.0, tested=True):
+    return [
+        RunSummary(
+            name=name.format(i),
+            embedding="DeFINE",
+            unit=300_000 * (i % 2),
+            context=1_400_000,
+            input_output=2_000_000 - 100_000 * i,
+            tokens_per_second=5000.0,
+            valid_perplexity=130.0 + i,
+            test_perplexity=None if not tested and i == 0 else 120.0 + i,
+            seed=i,
+            tokens=5_000_000,
+            history=tuple((1_000_000 * t, 130 + i + first * math.exp(-t)) for t in range(1, 6)),
+        )
+        for i in range(count)
+    ]
+
+
+def texts(figure):
+    """Every text that is shown, with its box in pixels."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    renderer = canvas.get_renderer()
+    for text in figure.findobj(lambda artist: isinstance(artist, Text)):
+        if text.get_visible() and text.get_text().strip():
+            box = text.get_window_extent(renderer)
+            if _shown(text, box, figure):
+                yield text, box
+
+
+def _shown(text, box, figure):
+    """Ticks beyond the limits of an axis are artists, too, but are not drawn."""
+    for axes in figure.findobj(lambda artist: hasattr(artist, "get_xticklabels")):
+        for labels, axis in ((axes.get_xticklabels(), 0), (axes.get_yticklabels(), 1)):
+            if text in labels:
+                low, high = (
+                    (axes.bbox.x0, axes.bbox.x1) if axis == 0 else (axes.bbox.y0, axes.bbox.y1)
+                )
+                middle = (box.x0 + box.x1, box.y0 + box.y1)[axis] / 2
+                return low - 2 <= middle <= high + 2
+    return True
+
+
+@pytest.mark.parametrize(("count", "first"), [(1, 400.0), (3, 10.0), (6, 400.0), (12, 1e5)])
+def test_no_text_is_clipped_or_covers_another(count, first):
+    figure = comparison_figure(runs(count, first=first))
+    shown = list(texts(figure))
+    assert {run.name[-5:] for run in runs(count)} <= {text.get_text()[-5:] for text, _ in shown}
+    width, height = figure.bbox.width, figure.bbox.height
+    for text, box in shown:
+        assert 0 <= box.x0 and box.x1 <= width, text
+        assert 0 <= box.y0 and box.y1 <= height, text
+    for i, (text, box) in enumerate(shown):
+        for other, second in shown[:i]:
+            assert not box.overlaps(second), (text, other)
+
+
+def test_panels_do_not_reach_into_one_another():
+    figure = comparison_figure(runs(6))
+    list(texts(figure))
+    axes = figure.findobj(lambda artist: hasattr(artist, "get_xticklabels"))
+    assert len(axes) == 3
+    boxes = [a.get_tightbbox() for a in axes]
+    assert not any(a.overlaps(b) for a, b in pairwise([*boxes, boxes[0]]))
+
+
+@pytest.mark.parametrize(
+    ("tested", "label"), [(True, "test perplexity"), (False, "validation perplexity")]
+)
+def test_test_perplexity_only_where_all_have_it(tested, label):
+    figure = comparison_figure(runs(3, tested=tested))
+    axes = figure.findobj(lambda artist: hasattr(artist, "get_xticklabels"))
+    assert [a.get_ylabel() for a in axes][-1] == label
+    assert all(a.get_xlabel() == "parameters (millions)" for a in (axes[0], axes[-1]))
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg"])
+def test_file_is_drawn(tmp_path, suffix):
+    path = tmp_path / f"comparison.{suffix}"
+    draw_comparison(runs(3, name="_$a_{}"), path)
+    start = path.read_bytes()[:8]
+    assert start == b"\x89PNG\r\n\x1a\n" if suffix == "png" else start.startswith(b"<?xml")
+
+
+def test_runs_that_diverged_or_have_no_history():
+    (run,) = runs(1)
+    values = {**run.__dict__, "valid_perplexity": math.inf, "test_perplexity": math.nan}
+    diverged = RunSummary(**{**values, "history": ((1_000_000, math.inf),)})
+    empty = RunSummary(**{**run.__dict__, "history": ()})
+    for summaries in ([diverged], [diverged, run, empty], [empty]):
+        list(texts(comparison_figure(summaries)))
+
+
+def test_no_runs():
+    with pytest.raises(ValueError, match="no runs"):
+        comparison_figure([])
+
+
+def test_import_leaves_heavy_packages_alone():
+    code = (
+        "import sys, define.measures, define.report, define.recipes.paper;"
+        "assert not {'matplotlib', 'lightning'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def history_label(summaries):
+    figure = comparison_figure(summaries)
+    axes = figure.findobj(lambda artist: hasattr(artist, "get_xticklabels"))
+    history = next(a for a in axes if a.get_ylabel() == "validation perplexity")
+    return history.get_xlabel(), [line.get_xdata().tolist() for line in history.get_lines()]
+
+
+def test_epochs_where_all_runs_know_them_and_they_are_alike():
+    known = [replace(run, validations=2) for run in runs(3)]  # 5 validations of 1 M tokens
+    label, places = history_label(known)
+    assert label == "epochs of training" and places == [[0.5, 1, 1.5, 2, 2.5]] * 3
+    one_epoch = [replace(run, validations=5) for run in runs(4)]
+    other = replace(known[0], validations=1)
+    for summaries in ([*known, runs(1)[0]], [*known, other], one_epoch):
+        label, places = history_label(summaries)
+        assert label == "training tokens (millions)" and places == [[1, 2, 3, 4, 5]] * 4
+
+
+def test_runs_that_differ_in_the_seed_share_colour_and_line_but_no_marker():
+    styles = lines(["a", "b", "a", "c", "a"])
+    colours = [style["color"] for style in styles]
+    assert colours[0] == colours[2] == colours[4] and len(set(colours)) == 3
+    assert len({(s["color"], s["linestyle"], s["marker"]) for s in styles}) == 5
+    looks = {(s["linestyle"], s["marker"]) for s in lines(range(8))}  # in grey
+    assert len(looks) == 8
