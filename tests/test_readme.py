@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from define.__main__ import main
-from define.command_line import make_experiment, recipe_parser
+from define.commands.common import make_experiment, recipe_parser
 from define.measures.counting import shapes_only
 from define.recipes.paper import paper_rows
 

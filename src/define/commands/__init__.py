@@ -1,0 +1,28 @@
+"""The commands, one a file: its docstring is its help, its `command` adds arguments and runs.
+
+Each imports what it needs when it runs, so that help needs no torch.
+"""
+
+from importlib import import_module
+from types import ModuleType
+
+__all__ = ["COMMANDS", "load"]
+
+COMMANDS = (
+    "train",
+    "evaluate",
+    "generate",
+    "translate",
+    "compare",
+    "analyze",
+    "parameters",
+    "embeddings",
+    "cutoffs",
+    "compress",
+)
+"""Names of the commands in the order of the help."""
+
+
+def load(name: str) -> ModuleType:
+    """The module of a command."""
+    return import_module(f"define.commands.{name}")

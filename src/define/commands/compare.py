@@ -1,0 +1,33 @@
+"""Compare trained runs in one table and one figure."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from define.commands.common import summary_of, table_of
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
+
+
+def command(parser: "ArgumentParser", args: list[str]) -> None:
+    """Runs the command."""
+    parser.add_argument("runs", type=Path, nargs="+", help="folders of runs")
+    parser.add_argument("--figure", type=Path, default=Path("comparison.png"), help="PNG or SVG")
+    parser.add_argument(
+        "--average_seeds", action="store_true", help="one row for runs that differ in the seed"
+    )
+    parser.add_argument("--json", action="store_true", help="the summaries instead of the table")
+    arguments = parser.parse_args(args)
+    from define.report import draw_comparison
+    from define.training import Run
+
+    runs = [Run.open(path) for path in arguments.runs]
+    summaries = [summary_of(run) for run in runs]
+    if arguments.json:
+        print(json.dumps([json.loads(run.summary.read_text("utf-8")) for run in runs], indent=2))
+    else:
+        print(table_of(summaries, arguments.average_seeds))
+    draw_comparison(summaries, arguments.figure)
+    print(f"\nFigure: {arguments.figure}", file=sys.stderr)

@@ -1,0 +1,31 @@
+"""Choose where to cut a vocabulary for an adaptive softmax that takes the least time."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
+
+
+def command(parser: "ArgumentParser", args: list[str]) -> None:
+    """Runs the command."""
+    from dataclasses import fields
+
+    import torch
+
+    from define.data import Text
+    from define.measures.table import text_table
+    from define.softmax import AdaptiveSoftmaxCost, choose_cutoffs
+
+    parser.add_class_arguments(Text, "data")
+    parser.add_class_arguments(AdaptiveSoftmaxCost)
+    parser.add_argument("--bands", type=int, default=5, help="the most bands")
+    settings = parser.parse_args(args)
+    corpus = parser.instantiate(settings).data.open()
+    cost = AdaptiveSoftmaxCost(**{f.name: settings[f.name] for f in fields(AdaptiveSoftmaxCost)})
+    full = float(cost.head(torch.tensor(len(corpus.vocabulary)), 0))
+    rows = []
+    for bands in range(2, settings.bands + 1):
+        found = choose_cutoffs(corpus.counts, cost, bands)
+        ratio = cost(corpus.counts, found) / full
+        rows.append([str(bands), ", ".join(map(str, found)), f"{ratio:.3f}"])
+    print(text_table(("at most", "cutoffs", "cost / full softmax"), rows))

@@ -1,0 +1,14 @@
+"""Calculate what each embedding costs for a vocabulary, and from which size on it pays."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
+
+
+def command(parser: "ArgumentParser", args: list[str]) -> None:
+    """Runs the command."""
+    from define.measures import cost_table, embedding_costs
+
+    parser.add_function_arguments(embedding_costs)
+    print(cost_table(embedding_costs(**parser.parse_args(args).as_dict())))

@@ -1,0 +1,36 @@
+"""Continue a prompt with a trained run."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from define.commands.common import open_run, translates
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
+
+
+def command(parser: "ArgumentParser", args: list[str]) -> None:
+    """Runs the command."""
+    parser.add_argument("run", type=Path, help="folder of the run")
+    parser.add_argument("--prompt", default="", help="words as in the training text")
+    parser.add_argument("--length", type=int, default=100, help="words to add")
+    parser.add_argument("--temperature", type=float, default=1.0, help="0 takes the likeliest word")
+    parser.add_argument("--top_k", type=int | None, default=None, help="samples from k words only")
+    parser.add_argument("--seed", type=int, default=1, help="of the samples")
+    arguments = parser.parse_args(args)
+    from define import recipes
+
+    experiment, run = open_run(arguments.run)
+    if translates(experiment):
+        raise ValueError(f"{run.path} translates: use define translate {run.path}.")
+    print(
+        recipes.generate(
+            experiment,
+            run,
+            arguments.prompt,
+            arguments.length,
+            temperature=arguments.temperature,
+            top_k=arguments.top_k,
+            seed=arguments.seed,
+        )
+    )

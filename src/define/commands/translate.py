@@ -1,0 +1,34 @@
+"""Translate standard input with a trained run, one line out for each line in."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from define.commands.common import open_run, translates
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
+
+
+def command(parser: "ArgumentParser", args: list[str]) -> None:
+    """Runs the command."""
+    parser.add_argument("run", type=Path, help="folder of the run")
+    parser.add_argument("--beams", type=int, default=4, help="width of the search, 1 is greedy")
+    parser.add_argument("--batch_size", type=int, default=64, help="sentences at a time")
+    arguments = parser.parse_args(args)
+    from define import recipes
+
+    experiment, run = open_run(arguments.run)
+    if not translates(experiment):
+        raise ValueError(f"{run.path} is a run of a language model: it does not translate.")
+    run.load_weights(experiment.model)
+    lines = []
+    for number, line in enumerate(sys.stdin.buffer, 1):
+        try:
+            lines.append(line.decode().strip())
+        except UnicodeDecodeError as error:
+            raise ValueError(f"Line {number} of the input is not UTF-8: {error}") from error
+    sizes = {"beams": arguments.beams, "batch_size": arguments.batch_size}
+    for line in recipes.translate(experiment, lines, **sizes):
+        sys.stdout.buffer.write(f"{line}\n".encode())
+    sys.stdout.buffer.flush()
