@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains the pydocs recipe once for each candidate: what RESULTS.md calls "Choices".
+# Trains the pydocs recipe once for each candidate: what docs/log.md calls "choices".
 #   benchmarks/selection.sh OUT [SEED [EPOCHS [PROCESSES]]]
 # Finished runs are left alone, so it can be stopped and started again.
 set -eu
