@@ -1,11 +1,12 @@
 # make demo   sets up, trains three embeddings on text that is already there, compares them
 # make test   sets up, runs every check
+# make docs   sets up, builds the guide and the API reference in docs/_build/html
 PYTHON ?= python3
 export OMP_NUM_THREADS ?= 1  # runs go side by side, one core each
 BIN := .venv/bin
 RUNS := demo/standard demo/projected demo/DeFINE
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint docs clean
 
 demo: .venv/ready
 	@rm -rf demo
@@ -27,10 +28,18 @@ lint: .venv/ready
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
+docs: .venv/docs
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going -q -b html docs docs/_build/html
+	@echo docs/_build/html/index.html
+
+.venv/docs: .venv/ready
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $@
+
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all]'
 	@touch $@
 
 clean:
-	rm -rf .venv demo
+	rm -rf .venv demo docs/_build

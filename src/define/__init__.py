@@ -26,6 +26,8 @@ if TYPE_CHECKING:
         choose_cutoffs,
     )
 
+__version__ = "0.2.0.dev0"
+
 __all__ = [
     "LSTM",
     "AdaptiveEmbedding",
