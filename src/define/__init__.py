@@ -9,14 +9,21 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from define.compression import fit_embedding
-    from define.embedding import AdaptiveEmbedding, DeFINE, Embedding, ProjectedEmbedding
+    from define.embedding import (
+        AdaptiveEmbedding,
+        DeFINE,
+        Embedding,
+        HashEmbedding,
+        ProjectedEmbedding,
+        parameter_groups,
+    )
     from define.groups import (
         GroupLinear,
         HierarchicalGroupTransform,
         group_schedule,
         width_schedule,
     )
-    from define.models import LSTM, LanguageModel, TransformerXL
+    from define.models import LSTM, Backbone, LanguageModel, TransformerXL
     from define.softmax import (
         AdaptiveSoftmax,
         AdaptiveSoftmaxCost,
@@ -33,9 +40,11 @@ __all__ = [
     "AdaptiveEmbedding",
     "AdaptiveSoftmax",
     "AdaptiveSoftmaxCost",
+    "Backbone",
     "DeFINE",
     "Embedding",
     "GroupLinear",
+    "HashEmbedding",
     "HierarchicalGroupTransform",
     "LanguageModel",
     "OutputLayer",
@@ -46,6 +55,7 @@ __all__ = [
     "choose_cutoffs",
     "fit_embedding",
     "group_schedule",
+    "parameter_groups",
     "width_schedule",
 ]
 

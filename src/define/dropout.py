@@ -145,7 +145,9 @@ def drop_words(embedding: nn.Module, p: float) -> RemovableHandle:
         >>> embedding = nn.Embedding(10, 3)
         >>> _ = drop_words(embedding, 0.1)
     """
-    return getattr(embedding, "map", embedding).register_forward_hook(WordDropout(p))
+    # What knows no `tied_table` is a table itself; the family is a part above this one.
+    table = getattr(embedding, "tied_table", lambda: embedding)()
+    return table.register_forward_hook(WordDropout(p))
 
 
 class WeightDropLSTM(nn.LSTM):

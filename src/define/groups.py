@@ -152,6 +152,11 @@ class GroupLinear(nn.Module):
                 (mean.view(self.groups, -1) * scale.view(len(self.weight), -1)).flatten()
             )
 
+    @property
+    def multiply_adds(self) -> int:
+        """Multiply-adds for one row of input."""
+        return self.weight.numel() * (self.groups if self.shared else 1)
+
     def forward(self, x: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
         if x.shape[-1] != self.in_features:
             raise ValueError(f"Last dimension of {tuple(x.shape)} must be {self.in_features=}.")

@@ -77,7 +77,8 @@ def test_bands_are_each_the_svd_of_their_rows():
         V, M, cutoffs=[30, 60], map_dim=8, div_value=2, dtype=torch.float64
     )
     assert fit_embedding(table, embedding, weights).rounds == 0
-    for (first, stop), width in zip(embedding.bands, (8, 4, 2), strict=True):
+    for band, width in zip(embedding.bands(), (8, 4, 2), strict=True):
+        first, stop = band.start, band.stop
         expected = svd(table[first:stop], width, weights[first:stop], centre=False)
         torch.testing.assert_close(embedding.weight[first:stop], expected)
 

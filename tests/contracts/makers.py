@@ -8,6 +8,7 @@ from define import (
     AdaptiveEmbedding,
     AdaptiveSoftmax,
     DeFINE,
+    HashEmbedding,
     ProjectedEmbedding,
     Softmax,
     TiedSoftmax,
@@ -38,6 +39,10 @@ def of_table(make, v, m, padding_idx=None, **options):
     return make(v, m, padding_idx, map=nn.Embedding(v, 8, **factory(**options)), **options)
 
 
+def hashed(v, m, padding_idx=None, **options):
+    return HashEmbedding(v, m, padding_idx, num_buckets=max(24, v // 30), **options)
+
+
 OURS = {
     "projected": partial(ProjectedEmbedding, map=8),
     "projected-bias": partial(ProjectedEmbedding, map=8, bias=True),
@@ -46,6 +51,8 @@ OURS = {
     "adaptive-narrow": partial(adaptive, map_dim=8, div_value=1),
     "adaptive-project-first": partial(adaptive, project_first=True),
     "define": define,
+    "hash": hashed,
+    "hash-signs": partial(hashed, importance=False, num_hashes=3),
     "define-none": partial(define, skip="none"),
     "define-residual": partial(define, skip="residual"),
     "define-concatenation": partial(define, skip="concatenation"),

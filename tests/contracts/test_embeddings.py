@@ -71,7 +71,7 @@ def test_padding_is_zero_and_never_trained(make, padding_idx):
 @our_embeddings
 @pytest.mark.parametrize("id_", [-1, V, 10**9])
 def test_an_id_out_of_range_is_named(make, id_):
-    with pytest.raises(IndexError, match=f"id {id_} is not within self.num_embeddings={V}"):
+    with pytest.raises(IndexError, match=f"id {id_} is not within num_embeddings={V}"):
         make(V, M)(torch.tensor([[3, id_, 5]]))
 
 

@@ -67,11 +67,11 @@ def test_sizes():
 
 def test_what_cannot_be_cut_off():
     model = replace_embedding(llama(), small_define)
-    with pytest.raises(ValueError, match="size=3 .* padding_idx=3"):
+    with pytest.raises(ValueError, match="num_embeddings=3 .* padding_idx=3"):
         model.resize_token_embeddings(PADDING)
     with pytest.raises(ValueError, match="pad_to_multiple_of=0"):
         model.resize_token_embeddings(pad_to_multiple_of=0)
     model = replace_embedding(llama(), EMBEDDINGS["adaptive"])
-    with pytest.raises(ValueError, match=r"size=60 .*\(20, 60\)"):
+    with pytest.raises(ValueError, match=r"num_embeddings=60 .*\(20, 60\)"):
         model.resize_token_embeddings(60)
     assert logits(model, tokens()).shape[-1] == V

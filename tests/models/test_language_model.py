@@ -187,7 +187,7 @@ def test_nothing_can_be_generated_from_nothing_or_with_nonsense():
 
 
 @models
-def test_counts_add_up_and_only_define_has_a_unit(make):
+def test_counts_add_up_and_what_is_computed_is_the_unit(make):
     model = make()
     counts = model.parameter_counts()
     assert counts.total == sum(p.numel() for p in model.parameters())
@@ -196,6 +196,8 @@ def test_counts_add_up_and_only_define_has_a_unit(make):
         unit = [*model.embedding.expand.parameters(), *model.embedding.reduce.parameters()]
         assert counts.unit == sum(p.numel() for p in unit) > 0
         assert counts.input_output == V * 8 + 10 * 8 + V  # Map, own projection, biases
+    elif make is projected_lstm:
+        assert counts.unit == model.embedding.projection.weight.numel()
     else:
         assert counts.unit == 0
 

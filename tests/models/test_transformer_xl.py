@@ -50,7 +50,7 @@ def attention_written_out(attention, x, context, u, v, window=None, clamp=None):
                 scores, values = [], []
                 for j in range(keys):
                     distance = memory + i - j
-                    if distance < 0 or (window is not None and distance > window):
+                    if distance < 0 or (window is not None and distance >= max(window, 1)):
                         continue
                     key = w_k[rows] @ context[b, j]
                     r = distance_encoding(min(distance, clamp or distance), width)
@@ -127,7 +127,7 @@ def test_same_length_does_not_depend_on_the_cut(memory_length):
 def test_same_length_gives_every_query_the_same_number_of_keys():
     model = build(depth=1, memory_length=4, same_length=True).eval()
     mask = model._mask(6, 10, torch.empty(0))
-    assert mask.exp().sum(dim=1).tolist() == [5] * 6
+    assert mask.exp().sum(dim=1).tolist() == [4] * 6
     for changed in ({"same_length": False}, {"training": True}):
         other = copy.copy(model)
         vars(other).update(changed)
@@ -320,7 +320,7 @@ def test_bad_options(options, message):
 
 def test_bad_inputs():
     model = build()
-    with pytest.raises(ValueError, match=r"x \(2, 3, 5\) must be .* self.input_size=6"):
+    with pytest.raises(ValueError, match=r"x \(2, 3, 5\) must be .* input_size=6"):
         model(torch.randn(2, 3, 5, dtype=torch.float64))
     for shape in [(3, 2, 4, 6), (2, 1, 4, 6), (2, 2, 4, 5)]:
         with pytest.raises(ValueError, match=r"must have shape \(2, 2, 4, 6\)"):

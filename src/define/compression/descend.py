@@ -7,9 +7,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from define.compression.closed_form import solve_reduce
-from define.compression.target import Target
-from define.embedding import DeFINE
+from define.embedding import solve, solved_parameters
+from define.embedding.target import Target
 
 __all__ = ["descend"]
 
@@ -38,10 +37,8 @@ def descend(
     Returns:
         The relative error of the best, in which the embedding is left, and the rounds made.
     """
-    unit = embedding if isinstance(embedding, DeFINE) and embedding.reduce is not None else None
     best, kept = target.error(embedding), _copy(embedding)
-    if unit is not None:
-        solve_reduce(unit, target)
+    if solve(embedding, target):
         error = target.error(embedding)
         if error < best:
             best, kept = error, _copy(embedding)
@@ -58,8 +55,7 @@ def descend(
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        if unit is not None:
-            solve_reduce(unit, target)
+        solve(embedding, target)
         error = target.error(embedding)
         idle, tries = (0, 0) if error < best * (1 - tolerance) else (idle + 1, tries)
         if error < best:
@@ -91,11 +87,9 @@ def _epoch(
 
 def _optimizer(embedding: nn.Module) -> torch.optim.Adam:
     # Steps of Adam have the size of the learning rate: each tensor's own scale makes them fit.
-    reduce = embedding.reduce if isinstance(embedding, DeFINE) else None
+    solved = set(solved_parameters(embedding))
     groups = []
-    for parameter in embedding.parameters():
-        if reduce is not None and parameter is reduce.bias:
-            continue  # the closed form's
+    for parameter in (p for p in embedding.parameters() if p not in solved):
         size = float(parameter.detach().square().mean().sqrt())
         groups.append({"params": [parameter], "size": size if size > 0 else 1.0})
     # In one pass over each parameter: a batch costs little beside a table of many rows.

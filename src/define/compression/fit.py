@@ -7,9 +7,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from define.compression.closed_form import is_optimal, start
 from define.compression.descend import dense_gradients, descend
-from define.compression.target import check_target
+from define.embedding import approximate, is_exact
+from define.embedding.target import check_target
 
 __all__ = ["Fit", "fit_embedding"]
 
@@ -96,9 +96,9 @@ def fit_embedding(
         devices = [target.table.device] if target.table.device.type == "cuda" else []
         with torch.random.fork_rng(devices), dense_gradients(embedding):
             torch.manual_seed(seed)
-            start(embedding, target)
+            approximate(embedding, target)
             first = target.error(embedding)
-            if rounds == 0 or is_optimal(embedding):
+            if rounds == 0 or is_exact(embedding):
                 return Fit(first, first, 0)
             bar = tqdm(
                 total=rounds,

@@ -1,8 +1,45 @@
 """Token embeddings: drop-ins for `torch.nn.Embedding` that need fewer parameters."""
 
 from define.embedding.adaptive import AdaptiveEmbedding
-from define.embedding.base import Embedding
+from define.embedding.base import Band, Embedding, Layer
 from define.embedding.define import DeFINE
+from define.embedding.factorized import FactorizedEmbedding
+from define.embedding.family import (
+    approximate,
+    arguments,
+    bands,
+    draw,
+    is_exact,
+    parameter_groups,
+    resize,
+    row_cost,
+    solve,
+    solved_parameters,
+    tied_table,
+    unit_parameters,
+)
+from define.embedding.hashed import HashEmbedding
 from define.embedding.projected import ProjectedEmbedding
 
-__all__ = ["AdaptiveEmbedding", "DeFINE", "Embedding", "ProjectedEmbedding"]
+__all__ = [
+    "AdaptiveEmbedding",
+    "Band",
+    "DeFINE",
+    "Embedding",
+    "FactorizedEmbedding",
+    "HashEmbedding",
+    "Layer",
+    "ProjectedEmbedding",
+    "approximate",
+    "arguments",
+    "bands",
+    "draw",
+    "is_exact",
+    "parameter_groups",
+    "resize",
+    "row_cost",
+    "solve",
+    "solved_parameters",
+    "tied_table",
+    "unit_parameters",
+]

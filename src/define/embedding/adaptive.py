@@ -8,9 +8,11 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from define.embedding.base import Embedding
+from define.embedding.base import Band, Embedding
+from define.embedding.tables import check_cutoffs, resized
+from define.embedding.target import Target, factorize
 
-__all__ = ["AdaptiveEmbedding", "check_cutoffs"]
+__all__ = ["AdaptiveEmbedding"]
 
 
 class AdaptiveEmbedding(Embedding):
@@ -66,18 +68,20 @@ class AdaptiveEmbedding(Embedding):
     ) -> None:
         super().__init__(num_embeddings, embedding_dim, padding_idx, std)
         self.cutoffs = check_cutoffs(cutoffs, num_embeddings)
-        map_dim = embedding_dim if map_dim is None else map_dim
+        self.map_dim = map_dim = embedding_dim if map_dim is None else map_dim
         if div_value < 1:
             raise ValueError(f"{div_value=} must be at least 1.")
         self.widths = tuple(int(map_dim / div_value**b) for b in range(len(cutoffs) + 1))
         if self.widths[-1] < 1:
             raise ValueError(f"{div_value=} leaves {self.widths=}: each must be at least 1.")
+        self.div_value = div_value
+        self.project_first = project_first
         self.sparse = sparse
 
         like = {"device": device, "dtype": dtype}
         self.tables = nn.ParameterList(
             torch.empty(stop - start, width, **like)
-            for (start, stop), width in zip(self.bands, self.widths, strict=True)
+            for (start, stop), width in zip(self._ranges(), self.widths, strict=True)
         )
         # Keyed by band, since some bands have none.
         self.projections = nn.ParameterDict(
@@ -89,10 +93,15 @@ class AdaptiveEmbedding(Embedding):
         )
         self.reset_parameters()
 
-    @property
-    def bands(self) -> list[tuple[int, int]]:
+    def _ranges(self) -> list[tuple[int, int]]:
         """First id and first id beyond, for each band."""
         return list(pairwise((0, *self.cutoffs, self.num_embeddings)))
+
+    def bands(self) -> tuple[Band, ...]:
+        return tuple(
+            Band(*ids, table, self.projection(b))
+            for b, (ids, table) in enumerate(zip(self._ranges(), self.tables, strict=True))
+        )
 
     def projection(self, band: int) -> Float[Tensor, "features width"] | None:
         """Matrix that brings a band's vectors to `embedding_dim`; None where nothing does."""
@@ -110,21 +119,40 @@ class AdaptiveEmbedding(Embedding):
         cutoffs = torch.tensor(self.cutoffs, device=ids.device, dtype=ids.dtype)
         stops = torch.searchsorted(ids, cutoffs).tolist()
         rows = []
-        for b, (start, stop) in enumerate(pairwise((0, *stops, len(ids)))):
-            band = F.embedding(
-                ids[start:stop] - self.bands[b][0], self.tables[b], sparse=self.sparse
-            )
-            projection = self.projection(b)
-            rows.append(band if projection is None else F.linear(band, projection))
+        for band, (start, stop) in zip(self.bands(), pairwise((0, *stops, len(ids))), strict=True):
+            part = F.embedding(ids[start:stop] - band.start, band.table, sparse=self.sparse)
+            rows.append(part if band.projection is None else F.linear(part, band.projection))
         return torch.cat(rows)
+
+    def resize_tables(self, num_embeddings: int, mean: bool) -> None:
+        start = self.cutoffs[-1]
+        if num_embeddings <= start:
+            raise ValueError(f"{num_embeddings=} must be above the last of cutoffs={self.cutoffs}.")
+        table = self.tables[-1]
+        self.tables[-1] = nn.Parameter(
+            resized(table, num_embeddings - start, mean=mean), requires_grad=table.requires_grad
+        )
+
+    @torch.no_grad()
+    def approximate(self, target: Target) -> None:
+        """Sets each band to the best factorization of its rows."""
+        for band in self.bands():
+            ids = slice(band.start, band.stop)
+            part = Target(target.table[ids], target.weights[ids], target.chunk)
+            if band.projection is None:
+                band.table.copy_(part.table)
+            else:
+                left, right, _ = factorize(part, band.table.shape[1], centre=False)
+                band.table.copy_(left)
+                band.projection.copy_(right)
+
+    @property
+    def is_exact(self) -> bool:
+        return True
+
+    def row_cost(self) -> int:
+        costs = ((b, 0 if b.projection is None else b.projection.numel()) for b in self.bands())
+        return sum((b.stop - b.start) * cost for b, cost in costs) // self.num_embeddings
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, cutoffs={self.cutoffs}, widths={self.widths}"
-
-
-def check_cutoffs(cutoffs: Sequence[int], num_embeddings: int) -> tuple[int, ...]:
-    """The cutoffs as a tuple, if they cut the vocabulary in bands of at least one word each."""
-    cutoffs = tuple(cutoffs)
-    if not cutoffs or any(a >= b for a, b in pairwise((0, *cutoffs, num_embeddings))):
-        raise ValueError(f"{cutoffs=} must increase between 0 and {num_embeddings=}.")
-    return cutoffs

@@ -1,16 +1,48 @@
 """What embeddings share: the contract of `torch.nn.Embedding`, computed once per distinct id."""
 
+import inspect
 from abc import ABC, abstractmethod
-from typing import cast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-__all__ = ["Embedding", "map_module", "reset_map", "table_size"]
+from define.embedding.tables import check_padding, table_size
+from define.embedding.target import Target, check_target
+
+__all__ = ["Band", "Embedding", "Layer", "table_size"]
 
 _CHUNK = 8192  # rows of the whole table computed at a time: 32 MB at 1024 features
+
+
+@dataclass(frozen=True)
+class Band:
+    """Words with a table of their own, and what brings its rows to the embedding's width.
+
+    Args:
+        start: First id.
+        stop: First id beyond.
+        table: (stop - start, width).
+        projection: (embedding_dim, width); None where the table is as wide as the embedding.
+    """
+
+    start: int
+    stop: int
+    table: Tensor
+    projection: Tensor | None
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One step on the way from ids to rows: its name, its number of groups and its width."""
+
+    name: str
+    groups: int
+    width: int
 
 
 class Embedding(nn.Module, ABC):
@@ -20,6 +52,12 @@ class Embedding(nn.Module, ABC):
     alone. The base looks ids up as `torch.nn.Embedding` does, but computes each distinct id of a
     batch only once (Sec. 3.4: neither Map nor unit depends on the neighbours of a token). Dropout
     inside the unit therefore falls on token types: all occurrences in a batch share one mask.
+
+    A subclass keeps its arguments as attributes of the same names, so that it can be described and
+    rebuilt (:meth:`arguments`). What others need to know of it, it says itself: how it grows
+    (:meth:`resize_tables`), how it starts from a given table (:meth:`approximate`), the table that
+    an output layer ties to (:meth:`tied_table`), its bands, its layers, its cost. Each has a
+    default, and :mod:`define.embedding.family` asks the same of `torch.nn.Embedding`.
 
     Args:
         num_embeddings: Size V of the vocabulary.
@@ -48,7 +86,7 @@ class Embedding(nn.Module, ABC):
             raise ValueError(f"{std=} must be above 0.")
         self.num_embeddings = num_embeddings
         self.embedding_dim = embedding_dim
-        self.padding_idx = _check_padding(padding_idx, num_embeddings)
+        self.padding_idx = check_padding(padding_idx, num_embeddings)
         self.std = std
 
     @abstractmethod
@@ -73,14 +111,18 @@ class Embedding(nn.Module, ABC):
         if distinct.device.type == "cpu" and len(distinct):  # sorted: the ends tell it all
             for id_ in (distinct[0].item(), distinct[-1].item()):
                 if not 0 <= id_ < self.num_embeddings:
-                    raise IndexError(f"id {id_} is not within {self.num_embeddings=}.")
+                    num_embeddings = self.num_embeddings
+                    raise IndexError(f"id {id_} is not within {num_embeddings=}.")
         return F.embedding(positions, self._padded_rows(distinct))
 
     def _padded_rows(self, ids: Tensor) -> Tensor:
-        rows = self.rows(ids)
-        if self.padding_idx is not None:
-            rows = rows.masked_fill((ids == self.padding_idx)[:, None], 0.0)
-        return rows
+        return self.without_padding(ids, self.rows(ids))
+
+    def without_padding(self, ids: Tensor, rows: Tensor) -> Tensor:
+        """The rows (len(ids), m), those of the padding id set to zero."""
+        if self.padding_idx is None:
+            return rows
+        return rows.masked_fill((ids == self.padding_idx)[:, None], 0.0)
 
     @property
     def weight(self) -> Float[Tensor, "num_embeddings features"]:
@@ -102,68 +144,130 @@ class Embedding(nn.Module, ABC):
         """The trained table as a plain `torch.nn.Embedding`: inference costs one look-up."""
         return nn.Embedding.from_pretrained(self.weight, freeze=False, padding_idx=self.padding_idx)
 
+    @classmethod
+    def from_pretrained(
+        cls,
+        embeddings: Float[Tensor, "num_embeddings features"],
+        *,
+        padding_idx: int | None = None,
+        weights: Float[Tensor, " num_embeddings"] | None = None,
+        **arguments: Any,  # noqa: ANN401
+    ) -> "Embedding":
+        """An embedding of this class that starts as the best approximation of a trained table.
+
+        :func:`~define.fit_embedding` goes on from there.
+
+        Args:
+            embeddings: The table (V, m).
+            padding_idx: Id whose row is zero and never trained.
+            weights: What an error in each row costs, such as the frequencies of the words; equal
+                if omitted.
+            **arguments: The further arguments of the class, such as its widths.
+
+        Raises:
+            ValueError: If the table is not finite or all zero, or does not fit `weights`.
+            TypeError: If the class has no way to start from a table.
+        """
+        table = embeddings.detach()
+        wide = table.to(
+            torch.promote_types(table.dtype, torch.float32)
+        )  # what matrices are solved in
+        like = {"device": wide.device, "dtype": wide.dtype}
+        num_embeddings, embedding_dim = wide.shape
+        module = cls(num_embeddings, embedding_dim, padding_idx, **like, **arguments)
+        with torch.no_grad():
+            module.approximate(check_target(wide, module, weights))
+        return module.to(table.dtype)
+
+    def arguments(self) -> dict[str, Any]:
+        """Keyword arguments that rebuild it, drawn anew: ``type(e)(**e.arguments())``.
+
+        Raises:
+            TypeError: If the class does not keep an argument as an attribute of the same name.
+        """
+        parameters = inspect.signature(type(self)).parameters
+        names = [name for name in parameters if name not in ("device", "dtype")]
+        for name in names:
+            if not hasattr(self, name):
+                raise TypeError(f"{type(self).__name__} keeps no attribute {name!r}, its argument.")
+        return {name: getattr(self, name) for name in names}
+
+    def tied_table(self) -> nn.Module:
+        """The embedding whose table an output layer shares: the Map where there is one."""
+        return self
+
+    def bands(self) -> tuple[Band, ...] | None:
+        """The bands of a vocabulary that is cut into tables of their own; None if it is not."""
+        return None
+
+    def unit_parameters(self) -> list[nn.Parameter]:
+        """Parameters that all words share and rows are computed with, none that is looked up."""
+        return []
+
+    def resize(self, num_embeddings: int, mean: bool = False) -> None:
+        """Changes the number of rows in place: whatever is tied to the embedding stays so.
+
+        Args:
+            num_embeddings: New size V of the vocabulary.
+            mean: Whether new rows start (nearly) at the mean of the old ones.
+
+        Raises:
+            ValueError: If the padding row or a band would be cut off.
+            TypeError: If the class cannot be resized.
+        """
+        check_resize(num_embeddings, self.padding_idx)
+        self.resize_tables(num_embeddings, mean)
+        self.num_embeddings = num_embeddings
+
+    def resize_tables(self, num_embeddings: int, mean: bool) -> None:
+        """Changes the number of rows of all tables; :meth:`resize` does the rest."""
+        raise TypeError(f"{type(self).__name__} cannot be resized: it has no resize_tables().")
+
+    def approximate(self, target: Target) -> None:
+        """Sets all parameters to the best approximation of a table that there is a formula for."""
+        raise TypeError(
+            f"{type(self).__name__} cannot start from a table: it has no approximate()."
+        )
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether :meth:`approximate` leaves nothing to improve."""
+        return False
+
+    def solve(self, target: Target) -> bool:
+        """Sets what a row is linear in to its least-squares solution, the rest as it is.
+
+        Returns:
+            Whether there is such a thing.
+        """
+        return False
+
+    def solved_parameters(self) -> list[nn.Parameter]:
+        """What :meth:`solve` sets and gradient steps of a fit should leave to it."""
+        return []
+
+    def layers(self) -> tuple[Layer, ...]:
+        """The steps on the way to rows, the Map first, the output last; () if there are none."""
+        return ()
+
+    def layer_outputs(self, ids: Int[Tensor, " rows"]) -> Iterator[Float[Tensor, "rows width"]]:
+        """What each of :meth:`layers` gives for ascending ids; the unit runs once."""
+        return iter(())
+
+    def row_cost(self) -> int:
+        """Multiply-adds to compute one row, the mean over the vocabulary; 0 for a look-up."""
+        return 0
+
     def extra_repr(self) -> str:
         text = f"{self.num_embeddings}, {self.embedding_dim}"
         return text if self.padding_idx is None else f"{text}, padding_idx={self.padding_idx}"
 
 
-def table_size(map: nn.Module) -> tuple[int, int]:
-    """Number of rows and width of a Map: of `torch.nn.Embedding` or any of this package.
+def check_resize(num_embeddings: int, padding_idx: int | None) -> None:
+    """Checks a new number of rows.
 
     Raises:
-        TypeError: If it is no embedding.
+        ValueError: If it is below 1 or cuts the padding row off.
     """
-    if not (hasattr(map, "num_embeddings") and hasattr(map, "embedding_dim")):
-        raise TypeError(f"{map=} must be an embedding: torch.nn.Embedding or one of this package.")
-    return cast(int, map.num_embeddings), cast(int, map.embedding_dim)
-
-
-def _check_padding(padding_idx: int | None, num_embeddings: int) -> int | None:
-    """The padding id counted from the front."""
-    if padding_idx is None:
-        return None
-    if not -num_embeddings <= padding_idx < num_embeddings:
-        raise ValueError(f"{padding_idx=} must be within {num_embeddings=}.")
-    return padding_idx % num_embeddings
-
-
-def map_module(
-    map: int | nn.Module,
-    num_embeddings: int,
-    *,
-    padding_idx: int | None,
-    sparse: bool,
-    std: float | None,
-    device: torch.device | str | None,
-    dtype: torch.dtype | None,
-) -> tuple[nn.Module, int, float]:
-    """The Map of a factorized embedding with its width and its deviation at initialization.
-
-    A width makes a table of that width (not yet drawn); a module is taken as it is.
-    """
-    if isinstance(map, nn.Module):
-        size, width = table_size(map)
-        if size != num_embeddings:
-            raise ValueError(f"map.num_embeddings={size} must equal {num_embeddings=}.")
-        return map, width, cast(float, getattr(map, "std", 1.0)) if std is None else std
-    if map < 1 or num_embeddings < 1:
-        raise ValueError(f"{map=} and {num_embeddings=} must be at least 1.")
-    padding_idx = _check_padding(padding_idx, num_embeddings)
-    weight = torch.empty(num_embeddings, map, device=device, dtype=dtype)
-    table = nn.Embedding.from_pretrained(
-        weight, freeze=False, padding_idx=padding_idx, sparse=sparse
-    )
-    return table, map, 1.0 if std is None else std
-
-
-@torch.no_grad()
-def reset_map(map: nn.Module, std: float) -> None:
-    """Draws a Map anew, with entries of deviation `std`."""
-    if isinstance(map, nn.Embedding):
-        map.weight.normal_(std=std)
-        if map.padding_idx is not None:
-            map.weight[map.padding_idx].zero_()
-    else:
-        map = cast(Embedding, map)
-        map.std = std
-        map.reset_parameters()
+    if num_embeddings < 1 or (padding_idx is not None and padding_idx >= num_embeddings):
+        raise ValueError(f"{num_embeddings=} must be at least 1 and above {padding_idx=}.")

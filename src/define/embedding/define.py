@@ -1,12 +1,16 @@
 """DeFINE: deep factorized input token embeddings (Map, Expand, Reduce)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from define.embedding.base import Embedding, map_module, reset_map
+from define.embedding.base import Layer
+from define.embedding.factorized import FactorizedEmbedding
+from define.embedding.family import draw
+from define.embedding.target import Target, least_squares
 from define.groups import (
     SAMPLES,
     GroupLinear,
@@ -19,7 +23,7 @@ from define.groups import (
 __all__ = ["DeFINE"]
 
 
-class DeFINE(Embedding):
+class DeFINE(FactorizedEmbedding):
     r"""Learns token representations deep in a narrow table's space instead of in a wide table.
 
     .. math::
@@ -98,24 +102,27 @@ class DeFINE(Embedding):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        module, map_dim, std = map_module(
-            map,
+        super().__init__(
             num_embeddings,
-            padding_idx=padding_idx,
+            embedding_dim,
+            padding_idx,
+            map=map,
             sparse=sparse,
             std=std,
             device=device,
             dtype=dtype,
         )
-        super().__init__(num_embeddings, embedding_dim, padding_idx, std)
+        self.expand_dim, self.depth, self.max_groups = expand_dim, depth, max_groups
+        self.groups = None if groups is None else tuple(groups)
+        self.skip, self.shuffle, self.shared = skip, shuffle, shared
+        self.activation, self.norm, self.dropout = activation, norm, dropout
         groups = group_schedule(depth, max_groups) if groups is None else tuple(groups)
+        map_dim, std = self.map_dim, self.std
         expand_dim = expand_dim if reduce else embedding_dim
         if skip == "residual":
             widths = (expand_dim // 2 if reduce else expand_dim,) * len(groups)
         else:
             widths = width_schedule(map_dim, expand_dim, groups)
-        self.map = module
-        self.map_dim = map_dim
         self.expand = HierarchicalGroupTransform(
             map_dim,
             widths,
@@ -136,8 +143,7 @@ class DeFINE(Embedding):
         self.reduce = (
             GroupLinear(reads, embedding_dim, device=device, dtype=dtype) if reduce else None
         )
-        if not isinstance(map, nn.Module):
-            reset_map(self.map, self.std)
+        self.draw_own_map()
         self._reset_unit()
 
     def reset_parameters(self) -> None:
@@ -147,7 +153,7 @@ class DeFINE(Embedding):
         vectors have that mean and deviation. One case is excepted: without Reduce, residual
         layers add up to more.
         """
-        reset_map(self.map, self.std)
+        draw(self.map, self.std)
         self._reset_unit()
 
     @torch.no_grad()
@@ -168,3 +174,64 @@ class DeFINE(Embedding):
         e_i = self.map(ids)
         e_o = self.expand(e_i)
         return e_o if self.reduce is None else self.reduce(self._reduce_reads(e_o, e_i))
+
+    def arguments(self) -> dict[str, Any]:
+        return super().arguments() | {"reduce": self.reduce is not None}
+
+    @torch.no_grad()
+    def approximate(self, target: Target) -> None:
+        """Sets the embedding to the best linear factorization of a table that it can stand for.
+
+        Expand is drawn anew over the rows of the Map, and its share in Reduce is zero: the unit
+        then equals its path from the Map. Without that path Reduce is the least-squares map from
+        the end of Expand; without Reduce only the Map is set.
+        """
+        path = self.reduce
+        if path is None:
+            # Without bias: what is not centred.
+            path = GroupLinear(self.map_dim, self.embedding_dim, bias=False).to(target.table)
+        elif not self.reduce_map:
+            path = GroupLinear(self.map_dim, self.embedding_dim).to(target.table)
+        self.approximate_through(path, target)
+        # Features that vary over the rows that there are, rather than over random ones.
+        probability = target.weights.double() / target.weights.sum()
+        ids = torch.multinomial(probability, min(4096, int((probability > 0).sum())))
+        self.expand.standardize_parameters(self.map(ids.sort().values))
+        if self.reduce is not None and not self.reduce_map:
+            self.solve(target)
+
+    @torch.no_grad()
+    def solve(self, target: Target) -> bool:
+        """Sets Reduce to the weighted least-squares map from what it reads to the table."""
+        if self.reduce is None:
+            return False
+
+        def reads(ids: Tensor) -> Tensor:
+            e_i = self.map(ids)
+            return self._reduce_reads(self.expand(e_i), e_i)
+
+        solution = least_squares(target, reads)
+        if solution is not None:
+            self.reduce.weight[0] = solution[0]
+            cast(Tensor, self.reduce.bias).copy_(solution[1])
+        return True
+
+    def solved_parameters(self) -> list[nn.Parameter]:
+        return [] if self.reduce is None else [cast(nn.Parameter, self.reduce.bias)]
+
+    def layers(self) -> tuple[Layer, ...]:
+        expand = zip(self.expand.groups, self.expand.widths, strict=True)
+        layers = [Layer(f"Expand {i}", *layer) for i, layer in enumerate(expand, 1)]
+        if self.reduce is not None:
+            layers.append(Layer("Reduce", 1, self.embedding_dim))
+        return Layer("Map", 1, self.map_dim), *layers
+
+    def layer_outputs(self, ids: Int[Tensor, " rows"]) -> Iterator[Float[Tensor, "rows width"]]:
+        e_i = self.map(ids)
+        yield e_i
+        *inner, e_o = self.expand.outputs(e_i)
+        yield from inner
+        if self.reduce is not None:
+            yield e_o
+            e_o = self.reduce(self._reduce_reads(e_o, e_i))
+        yield self.without_padding(ids, e_o)

@@ -1,18 +1,22 @@
 """Projective embedding: a low-dimensional table and one linear map."""
 
-from typing import cast
+from collections.abc import Iterator
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from define.embedding.base import Embedding, map_module, reset_map
+from define.embedding.base import Layer
+from define.embedding.factorized import FactorizedEmbedding
+from define.embedding.family import draw
+from define.embedding.target import Target
 from define.groups import GroupLinear
 
 __all__ = ["ProjectedEmbedding"]
 
 
-class ProjectedEmbedding(Embedding):
+class ProjectedEmbedding(FactorizedEmbedding):
     r"""Projects the rows of a narrow table to `embedding_dim`: the table has rank n.
 
     .. math:: e_o = W e_i, \quad e_i \in \mathbb{R}^n
@@ -58,56 +62,64 @@ class ProjectedEmbedding(Embedding):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        module, map_dim, std = map_module(
-            map,
+        super().__init__(
             num_embeddings,
-            padding_idx=padding_idx,
+            embedding_dim,
+            padding_idx,
+            map=map,
             sparse=sparse,
             std=std,
             device=device,
             dtype=dtype,
         )
-        super().__init__(num_embeddings, embedding_dim, padding_idx, std)
-        self.map = module
-        self.map_dim = map_dim
-        self.projection = GroupLinear(map_dim, embedding_dim, bias=bias, device=device, dtype=dtype)
-        if not isinstance(map, nn.Module):
-            reset_map(self.map, self.std)
+        self.bias = bias
+        self.projection = GroupLinear(
+            self.map_dim, embedding_dim, bias=bias, device=device, dtype=dtype
+        )
+        self.draw_own_map()
 
     @classmethod
-    def from_pretrained(
+    def from_pretrained(  # pyright: ignore[reportIncompatibleMethodOverride]
         cls,
         embeddings: Float[Tensor, "num_embeddings features"],
-        map: int,
+        map: int | nn.Module,
         padding_idx: int | None = None,
+        **options: Any,  # noqa: ANN401
     ) -> "ProjectedEmbedding":
         """The best approximation of rank `map` of a given table (truncated SVD).
+
+        Args:
+            embeddings: The table (V, m).
+            map: The rank n, or an embedding module to use as Map.
+            padding_idx: Id whose row is zero and never trained.
+            **options: `weights` of the rows and further arguments of the class.
 
         Raises:
             ValueError: If `map` exceeds the rank that a table of this shape can have.
         """
-        num_embeddings, embedding_dim = embeddings.shape
-        if map > min(embeddings.shape):
+        if isinstance(map, int) and map > min(embeddings.shape):
             raise ValueError(f"{map=} must be at most the smaller side of {embeddings.shape=}.")
-        module = cls(
-            num_embeddings,
-            embedding_dim,
-            padding_idx,
-            map=map,
-            device=embeddings.device,
-            dtype=embeddings.dtype,
-        )
-        with torch.no_grad():
-            dtype = torch.promote_types(embeddings.dtype, torch.float32)  # what SVD knows
-            u, s, vh = torch.linalg.svd(embeddings.to(dtype), full_matrices=False)
-            root = s[:map].sqrt()
-            cast(nn.Embedding, module.map).weight.copy_(u[:, :map] * root)
-            module.projection.weight[0].copy_((root[:, None] * vh[:map]).mT)
-        return module
+        made = super().from_pretrained(embeddings, map=map, padding_idx=padding_idx, **options)
+        return cast(ProjectedEmbedding, made)
 
     def reset_parameters(self) -> None:
-        reset_map(self.map, self.std)
+        draw(self.map, self.std)
         self.projection.reset_parameters()
 
     def rows(self, ids: Int[Tensor, " rows"]) -> Float[Tensor, "rows features"]:
         return self.projection(self.map(ids))
+
+    def approximate(self, target: Target) -> None:
+        self.approximate_through(self.projection, target)
+
+    @property
+    def is_exact(self) -> bool:
+        return isinstance(self.map, nn.Embedding)
+
+    def layers(self) -> tuple[Layer, ...]:
+        return Layer("Map", 1, self.map_dim), Layer("Projection", 1, self.embedding_dim)
+
+    def layer_outputs(self, ids: Int[Tensor, " rows"]) -> Iterator[Float[Tensor, "rows width"]]:
+        e_i = self.map(ids)
+        yield e_i
+        yield self.without_padding(ids, self.projection(e_i))

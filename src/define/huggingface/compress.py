@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from define.compression import fit_embedding
-from define.embedding.base import table_size
-from define.huggingface.head import TiedHead, tied_table
+from define.embedding import tied_table
+from define.embedding.tables import table_size
+from define.huggingface.head import TiedHead
 from define.huggingface.places import find_places
 from define.huggingface.replace import replace_embedding
 from define.huggingface.tokenizer import check_tokenizer

@@ -7,11 +7,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from define.embedding import AdaptiveEmbedding
+from define.embedding import bands
 from define.embedding.base import table_size
 from define.softmax.base import Tied, own_projection
 
-__all__ = ["TiedHead", "tied_table"]
+__all__ = ["TiedHead"]
 
 
 class TiedHead(nn.Module):
@@ -69,18 +69,21 @@ class TiedHead(nn.Module):
     def forward(self, hidden: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch classes"]:
         hidden = self.projection(hidden)
         map = self.tied.module
-        if not isinstance(map, AdaptiveEmbedding):
+        parts = bands(map)
+        if parts is None:
             return F.linear(hidden, self.tied.weight, self.bias)
         # Band by band at its own width, instead of building the table that they stand for.
-        bands = []
-        for band, table in enumerate(map.tables):
-            matrix = map.projection(band)
-            rows = hidden if matrix is None else hidden @ matrix
-            bands.append(F.linear(rows, table))
-        logits = torch.cat(bands, -1)
-        if map.padding_idx is not None:  # its row is zero, whatever the band's table holds
-            ids = torch.arange(map.num_embeddings, device=logits.device)
-            logits = logits.masked_fill(ids == map.padding_idx, 0.0)
+        logits = torch.cat(
+            [
+                F.linear(hidden if b.projection is None else hidden @ b.projection, b.table)
+                for b in parts
+            ],
+            -1,
+        )
+        padding_idx = cast(int | None, map.padding_idx)
+        if padding_idx is not None:  # its row is zero, whatever the band's table holds
+            ids = torch.arange(logits.shape[-1], device=logits.device)
+            logits = logits.masked_fill(ids == padding_idx, 0.0)
         return logits if self.bias is None else logits + self.bias.to(logits.dtype)
 
     @torch.no_grad()
@@ -97,8 +100,3 @@ class TiedHead(nn.Module):
 
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}"
-
-
-def tied_table(embedding: nn.Module) -> nn.Module:
-    """The table that an output layer ties to: the Map where there is one."""
-    return cast(nn.Module, getattr(embedding, "map", embedding))

@@ -7,9 +7,10 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from define.embedding.base import table_size
+from define.embedding import tied_table
+from define.embedding.tables import table_size
 from define.huggingface.borrowed import BorrowedEmbedding
-from define.huggingface.head import TiedHead, tied_table
+from define.huggingface.head import TiedHead
 from define.huggingface.places import Places, put
 from define.huggingface.scaled import ScaledEmbedding, input_scale
 

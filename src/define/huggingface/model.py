@@ -8,9 +8,9 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from define.embedding.base import table_size
+from define.embedding.description import build, describe
 from define.huggingface.borrowed import BorrowedEmbedding
 from define.huggingface.config import config_class
-from define.huggingface.description import build, describe
 from define.huggingface.head import TiedHead
 from define.huggingface.install import install, make_embedding
 from define.huggingface.places import find_places

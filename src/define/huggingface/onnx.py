@@ -57,7 +57,7 @@ def _(embedding: DeFINE | ProjectedEmbedding, ids: Tensor) -> Tensor:
 @_rows.register
 def _(embedding: AdaptiveEmbedding, ids: Tensor) -> Tensor:
     bands = []
-    for band, (start, stop) in enumerate(embedding.bands):
+    for band, (start, stop) in enumerate((b.start, b.stop) for b in embedding.bands()):
         inside = (ids >= start) & (ids < stop)
         rows = F.embedding((ids - start).clamp(0, stop - start - 1), embedding.tables[band])
         projection = embedding.projection(band)

@@ -5,8 +5,8 @@ from typing import Any, cast
 from torch import nn
 from transformers import PreTrainedModel
 
+from define.embedding.description import describe
 from define.huggingface.config import define_config
-from define.huggingface.description import describe
 from define.huggingface.install import Factory, install, make_embedding
 from define.huggingface.model import DefineModel, embedding_of, model_class
 from define.huggingface.places import find_places

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from transformers import MarianConfig, MarianMTModel
 from transformers.models.marian.modeling_marian import MarianDecoder, MarianEncoder
 
-from define.embedding import DeFINE
+from define.embedding import unit_parameters
 from define.models import ParameterCounts
 from define.softmax import Softmax, TiedSoftmax
 from define.softmax.chunked import IGNORED
@@ -187,12 +187,8 @@ class TranslationModel(nn.Module):
         return marian
 
     def parameter_counts(self) -> ParameterCounts:
-        """Parameters of DeFINE's units, of encoder and decoder, and of input and output tables."""
-        unit = 0
-        for embedding in {self.embedding, self.decoder_embedding}:
-            if isinstance(embedding, DeFINE):
-                map = {id(p) for p in embedding.map.parameters()}
-                unit += sum(p.numel() for p in embedding.parameters() if id(p) not in map)
+        """Parameters of embeddings' units, of encoder and decoder, and of the tables."""
+        unit = sum(p.numel() for p in unit_parameters(self))
         parts = nn.ModuleList([self.encoder, self.decoder])
         context = sum(p.numel() for p in parts.parameters() if p.requires_grad)  # no sinusoids
         total = sum(p.numel() for p in self.parameters() if p.requires_grad)

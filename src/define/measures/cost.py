@@ -9,8 +9,9 @@ from typing import cast
 
 from torch import nn
 
-from define.embedding import AdaptiveEmbedding, DeFINE, ProjectedEmbedding
-from define.groups import GroupLinear, Skip
+from define.embedding import AdaptiveEmbedding, DeFINE, ProjectedEmbedding, bands, row_cost
+from define.embedding.base import Band
+from define.groups import Skip
 from define.measures.counting import count_parameters, shapes_only
 from define.measures.table import MISSING, text_table
 from define.softmax import AdaptiveSoftmax, OutputLayer, TiedSoftmax
@@ -231,40 +232,34 @@ def _break_even(stages: _Stages, embedding_dim: int, count: Callable[[_Pair], in
 
 
 def _linear_multiply_adds(module: nn.Module) -> int:
-    """Multiply-adds of one row through every linear layer of a module."""
-    count = 0
-    for layer in module.modules():
-        if isinstance(layer, GroupLinear):
-            count += layer.weight.numel() * (layer.groups if layer.shared else 1)
-        elif isinstance(layer, nn.Linear):
-            count += layer.weight.numel()
-    return count
+    """Multiply-adds of one row through every plain linear layer of a module."""
+    return sum(m.weight.numel() for m in module.modules() if isinstance(m, nn.Linear))
 
 
 def _input_multiply_adds(embedding: nn.Module) -> float:
-    if isinstance(embedding, AdaptiveEmbedding):
-        return fsum(share * _projection_size(embedding, b) for b, share in _shares(embedding))
-    return _linear_multiply_adds(embedding)
+    parts = bands(embedding)
+    if parts is None:
+        return row_cost(embedding)
+    return fsum(share * _projection_size(band) for band, share in _shares(parts))
 
 
 def _output_multiply_adds(embedding: nn.Module, head: OutputLayer) -> float:
-    own = _linear_multiply_adds(head)
-    if isinstance(embedding, AdaptiveEmbedding):
-        bands = fsum(
-            # The first band is computed for every token.
-            (share if b else 1) * (embedding.tables[b].numel() + _projection_size(embedding, b))
-            for b, share in _shares(embedding)
-        )
-        return own + cast(AdaptiveSoftmax, head).cluster_weight.numel() + bands
-    return own + cast(TiedSoftmax, head).table.numel()
+    own, parts = _linear_multiply_adds(head), bands(embedding)
+    if parts is None:
+        return own + cast(TiedSoftmax, head).table.numel()
+    words = fsum(
+        # The first band is computed for every token.
+        (share if band.start else 1) * (band.table.numel() + _projection_size(band))
+        for band, share in _shares(parts)
+    )
+    return own + cast(AdaptiveSoftmax, head).cluster_weight.numel() + words
 
 
-def _shares(embedding: AdaptiveEmbedding) -> list[tuple[int, float]]:
+def _shares(parts: Sequence[Band]) -> list[tuple[Band, float]]:
     """Each band with the probability of its words under Zipf's law."""
-    weights = [fsum(1 / (i + 1) for i in range(start, stop)) for start, stop in embedding.bands]
-    return [(b, weight / fsum(weights)) for b, weight in enumerate(weights)]
+    weights = [fsum(1 / (i + 1) for i in range(band.start, band.stop)) for band in parts]
+    return [(b, weight / fsum(weights)) for b, weight in zip(parts, weights, strict=True)]
 
 
-def _projection_size(embedding: AdaptiveEmbedding, band: int) -> int:
-    projection = embedding.projection(band)
-    return 0 if projection is None else projection.numel()
+def _projection_size(band: Band) -> int:
+    return 0 if band.projection is None else band.projection.numel()

@@ -1,13 +1,12 @@
 """Correlation inside an embedding: from the Map through each layer, and between groups."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from define.embedding import DeFINE, ProjectedEmbedding
-from define.embedding.base import table_size
+from define.embedding import Embedding
 from define.measures.correlation import Correlation, Moments
 from define.measures.rows import Table, checked_weights, evaluating
 
@@ -66,17 +65,23 @@ def layers_by(
         embedding: As of :func:`layer_correlations`.
         weightings: Weights as of :func:`layer_correlations`, for each result.
     """
-    if not isinstance(embedding, DeFINE | ProjectedEmbedding):
+    layers = embedding.layers() if isinstance(embedding, Embedding) else ()
+    if not isinstance(embedding, Embedding) or not layers:
         return ((),) * len(weightings)
     checked = [checked_weights(weights, embedding.num_embeddings) for weights in weightings]
-    layers = tuple(_layers(embedding))
-    found = [[Moments(layer.width, layer.dtype) for layer in layers] for _ in checked]
+    # Of products, see Moments: exact at both ends, fast for the wide layers between them.
+    ends = (0, len(layers) - 1)
+    types = [torch.float64 if i in ends else torch.float32 for i in range(len(layers))]
+    found = [
+        [Moments(layer.width, dtype) for layer, dtype in zip(layers, types, strict=True)]
+        for _ in checked
+    ]
     sampled = [_sampled(weights, embedding.num_embeddings) for weights in checked]
     with evaluating(embedding):
         device = next(embedding.parameters()).device
         for ids in torch.arange(embedding.num_embeddings).split(_ROWS):
-            for i, rows in enumerate(_outputs(embedding, ids.to(device))):
-                chosen = checked if layers[i].dtype == torch.float64 else sampled
+            for i, rows in enumerate(embedding.layer_outputs(ids.to(device))):
+                chosen = checked if types[i] == torch.float64 else sampled
                 for weights, moments in zip(chosen, found, strict=True):
                     moments[i].add(rows, None if weights is None else weights[ids])
     return tuple(
@@ -130,42 +135,3 @@ def _sampled(weights: Tensor | None, size: int) -> Tensor | None:
     else:
         ids = torch.multinomial(weights, _SAMPLE, replacement=True, generator=generator)
     return torch.bincount(ids, minlength=size).double()
-
-
-@dataclass(frozen=True)
-class _Layer:
-    name: str
-    groups: int
-    width: int
-    dtype: torch.dtype = torch.float64  # of products, see Moments
-
-
-def _layers(embedding: DeFINE | ProjectedEmbedding) -> Iterator[_Layer]:
-    _, map_dim = table_size(embedding.map)
-    yield _Layer("Map", 1, map_dim)
-    if isinstance(embedding, ProjectedEmbedding):
-        yield _Layer("Projection", 1, embedding.embedding_dim)
-        return
-    expand, reduces = embedding.expand, embedding.reduce is not None
-    for layer, (groups, width) in enumerate(zip(expand.groups, expand.widths, strict=True), 1):
-        inside = reduces or layer < len(expand.groups)
-        yield _Layer(f"Expand {layer}", groups, width, torch.float32 if inside else torch.float64)
-    if reduces:
-        yield _Layer("Reduce", 1, embedding.embedding_dim)
-
-
-def _outputs(embedding: DeFINE | ProjectedEmbedding, ids: Tensor) -> Iterator[Tensor]:
-    """What each layer gives, every one from the layer before: the unit runs once."""
-    e_i = y = embedding.map(ids)
-    yield e_i
-    if isinstance(embedding, ProjectedEmbedding):
-        y = embedding.projection(e_i)
-    else:
-        for y in embedding.expand.outputs(e_i):  # noqa: B007 - the last one goes on to Reduce
-            yield y
-        if embedding.reduce is None:
-            return
-        y = embedding.reduce(torch.cat([y, e_i], -1) if embedding.reduce_map else y)
-    if embedding.padding_idx is not None:
-        y = y.masked_fill((ids == embedding.padding_idx)[:, None], 0.0)
-    yield y

@@ -1,18 +1,16 @@
 """A language model from its three parts: embedding, backbone (context model), output layer."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from define.embedding import DeFINE
+from define.embedding import unit_parameters
+from define.models.backbone import State
 from define.softmax import OutputLayer
 
 __all__ = ["LanguageModel", "ParameterCounts"]
-
-State = Any  # each backbone has its own; tuples of tensors
 
 
 @dataclass(frozen=True)
@@ -138,11 +136,8 @@ class LanguageModel(nn.Module):
         return ids.gather(-1, place)
 
     def parameter_counts(self) -> ParameterCounts:
-        """Parameters of DeFINE's unit, of the context model, and of input and output."""
-        unit = 0
-        if isinstance(self.embedding, DeFINE):
-            map = {id(p) for p in self.embedding.map.parameters()}
-            unit = sum(p.numel() for p in self.embedding.parameters() if id(p) not in map)
+        """Parameters of the embedding's unit, of the context model, and of input and output."""
+        unit = sum(p.numel() for p in unit_parameters(self))
         context = sum(p.numel() for p in self.backbone.parameters())
         total = sum(p.numel() for p in self.parameters())
         return ParameterCounts(unit, context, total - unit - context)

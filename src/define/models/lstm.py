@@ -8,13 +8,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from define.dropout import LockedDropout, WeightDropLSTM
+from define.models.backbone import Backbone
 
 __all__ = ["LSTM"]
 
 State = tuple[tuple[Tensor, Tensor], ...]
 
 
-class LSTM(nn.Module):
+class LSTM(Backbone):
     r"""Stack of LSTM layers that may end at another width, as a tied output wants it.
 
     Reference:
@@ -62,15 +63,13 @@ class LSTM(nn.Module):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__()
         output_size = hidden_size if output_size is None else output_size
         if min(input_size, hidden_size, num_layers, output_size) < 1:
             raise ValueError(
                 f"{input_size=}, {hidden_size=}, {num_layers=} and {output_size=} "
                 "must be at least 1."
             )
-        self.input_size = input_size
-        self.output_size = output_size
+        super().__init__(input_size, output_size)
         self.widths = (*[hidden_size] * (num_layers - 1), output_size)
         self.layers = nn.ModuleList(
             WeightDropLSTM(reads, width, weight_dropout, device=device, dtype=dtype)
@@ -84,16 +83,19 @@ class LSTM(nn.Module):
         for layer in self.layers:
             cast(WeightDropLSTM, layer).reset_parameters()
 
-    def forward(
-        self, x: Float[Tensor, "batch time in"], state: State | None = None
+    def segment(
+        self, x: Float[Tensor, "batch time in"], state: State | None
     ) -> tuple[Float[Tensor, "batch time out"], State]:
-        if x.dim() != 3 or x.shape[-1] != self.input_size:
-            raise ValueError(f"x {tuple(x.shape)} must be (batch, time, {self.input_size=}).")
         if state is not None:
             expected = tuple(((1, x.shape[0], width),) * 2 for width in self.widths)
             given = tuple(tuple(tuple(t.shape) for t in pair) for pair in state)
             if given != expected:
                 raise ValueError(f"state of shapes {given} must have shapes {expected}.")
+        if x.shape[1] == 0:  # torch refuses it
+            if state is None:
+                zeros = [x.new_zeros(1, x.shape[0], width) for width in self.widths]
+                state = tuple((zero, zero.clone()) for zero in zeros)
+            return x.new_empty(*x.shape[:2], self.output_size), state
         x = self.input_dropout(x)
         states = []
         for i, layer in enumerate(self.layers):

@@ -7,6 +7,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from define.models.backbone import Backbone
+
 __all__ = ["TransformerXL"]
 
 
@@ -126,7 +128,7 @@ class _Layer(nn.Module):
         return self.feedforward_norm(x + self.dropout(self.feedforward(x)))
 
 
-class TransformerXL(nn.Module):
+class TransformerXL(Backbone):
     r"""Transformer-XL without its embedding and output layers: features in, features out.
 
     A segment attends to itself and to a memory of what each layer read before, by content and by
@@ -159,9 +161,9 @@ class TransformerXL(nn.Module):
             because its embeddings are tied to the output, where they must be small.
         evaluation_memory_length: `memory_length` in evaluation mode; the same if None. An attribute
             that may be changed.
-        same_length: Whether in evaluation mode each query sees itself and at most the memory's
-            length of positions before it, however long the segment, instead of all there are:
-            results then do not depend on how a text is cut. An attribute that may be changed.
+        same_length: Whether in evaluation mode each query sees as many positions as the memory is
+            long, itself among them (as published), however long the segment, instead of all there
+            are: results then do not depend on how a text is cut. An attribute that may be changed.
         clamp_length: Distances beyond it are taken for it, so that a model evaluated with a longer
             memory meets no distance unseen in training. An attribute that may be changed.
         device: Device of the parameters.
@@ -205,7 +207,7 @@ class TransformerXL(nn.Module):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(embedding_dim, embedding_dim)
         inner_dim = 5 * embedding_dim if inner_dim is None else inner_dim
         if min(embedding_dim, depth, num_heads, head_dim, inner_dim) < 1:
             raise ValueError(
@@ -220,7 +222,6 @@ class TransformerXL(nn.Module):
             raise ValueError(f"{clamp_length=} must not be negative.")
         if not (0 <= dropout < 1 and 0 <= attention_dropout < 1):
             raise ValueError(f"{dropout=} and {attention_dropout=} must be in [0, 1).")
-        self.input_size = self.output_size = embedding_dim
         self.depth = depth
         self.input_scale = input_scale
         self.memory_length = memory_length
@@ -257,13 +258,11 @@ class TransformerXL(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
-    def forward(
+    def segment(
         self,
         x: Float[Tensor, "batch time features"],
-        state: Float[Tensor, "depth _batch memory _features"] | None = None,
+        state: Float[Tensor, "depth _batch memory _features"] | None,
     ) -> tuple[Float[Tensor, "batch time features"], Float[Tensor, "depth batch kept features"]]:
-        if x.dim() != 3 or x.shape[-1] != self.input_size:
-            raise ValueError(f"x {tuple(x.shape)} must be (batch, time, {self.input_size=}).")
         batch, time, width = x.shape
         if state is None:
             state = x.new_empty(self.depth, batch, 0, width)
@@ -303,7 +302,7 @@ class TransformerXL(nn.Module):
         distance = positions[keys - time :, None] - positions  # (T, S)
         hidden = distance < 0
         if self.same_length and not self.training:
-            hidden = hidden | (distance > self._reach())
+            hidden = hidden | (distance >= max(self._reach(), 1))
         return like.new_zeros(time, keys).masked_fill(hidden, -torch.inf)
 
     def extra_repr(self) -> str:

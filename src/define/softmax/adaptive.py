@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from define.embedding.adaptive import AdaptiveEmbedding, check_cutoffs
-from define.embedding.base import table_size
+from define.embedding import bands
+from define.embedding.tables import check_cutoffs, table_size
 from define.softmax.base import OutputLayer, Tied, own_projection, reset_projection
 from define.softmax.chunked import chunked_nll, chunks
 
@@ -76,12 +76,13 @@ class AdaptiveSoftmax(OutputLayer):
         num_classes, map_dim = table_size(map)
         in_features = map_dim if in_features is None else in_features
         super().__init__(in_features, num_classes, ignore_index)
-        if isinstance(map, AdaptiveEmbedding):
-            if cutoffs is not None and tuple(cutoffs) != map.cutoffs:
-                raise ValueError(f"{cutoffs=} must be those of the map, {map.cutoffs}.")
-            self.cutoffs = map.cutoffs
-            widths = map.widths
-            projected = [map.projection(b) is not None for b in range(len(widths))]
+        parts = bands(map)
+        if parts is not None:
+            self.cutoffs = tuple(band.start for band in parts[1:])
+            if cutoffs is not None and tuple(cutoffs) != self.cutoffs:
+                raise ValueError(f"{cutoffs=} must be those of the map, {self.cutoffs}.")
+            widths = tuple(band.table.shape[1] for band in parts)
+            projected = [band.projection is not None for band in parts]
         else:
             if cutoffs is None:
                 raise ValueError(f"cutoffs={cutoffs} must be given for a map that is one table.")
@@ -120,9 +121,9 @@ class AdaptiveSoftmax(OutputLayer):
                 bias.zero_()
 
     def _tables(self) -> Sequence[Tensor]:
-        map = self.tied.module
-        if isinstance(map, AdaptiveEmbedding):
-            return list(map.tables)
+        parts = bands(self.tied.module)
+        if parts is not None:
+            return [band.table for band in parts]
         # Not slices: the backward pass of each would fill a whole table with zeros.
         return self.tied.weight.split(self.sizes)
 
@@ -131,13 +132,11 @@ class AdaptiveSoftmax(OutputLayer):
 
     def _band(self, hidden: Tensor, band: int) -> Tensor:
         """Hidden states (rows, n) at the width of a band's table."""
-        map = self.tied.module
         if str(band) in self.projections:
             matrix = self.projections[str(band)]
-        elif isinstance(map, AdaptiveEmbedding):
-            matrix = map.projection(band)
         else:
-            matrix = None
+            parts = bands(self.tied.module)
+            matrix = None if parts is None else parts[band].projection
         return hidden if matrix is None else hidden @ matrix
 
     def _head(self, table: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:

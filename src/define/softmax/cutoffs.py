@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from define.embedding.adaptive import check_cutoffs
+from define.embedding.tables import check_cutoffs
 
 __all__ = ["AdaptiveSoftmaxCost", "choose_cutoffs"]
 

@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from define.embedding import DeFINE, ProjectedEmbedding
+from define.embedding import parameter_groups
 from define.training.nt_asgd import AveragedSGD
 from define.training.settings import Training
 
@@ -92,29 +92,14 @@ class TrainingModule(pl.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         settings = self.training_settings
-        optimizer = settings.optimizer(self._parameter_groups())  # pyright: ignore[reportArgumentType]
-        for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate * group.pop("rate", 1.0)
+        groups: Any = parameter_groups(self.model, settings.learning_rate, settings.unit_rate)
+        optimizer = settings.optimizer(groups)
         factor = partial(settings.schedule.factor, steps=self.steps)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
-
-    def _parameter_groups(self) -> list[Any]:
-        """The parameters, or two groups where units have a rate of their own."""
-        parameters, rate = list(self.model.parameters()), self.training_settings.unit_rate
-        unit = set()
-        for module in self.model.modules():
-            if isinstance(module, DeFINE | ProjectedEmbedding):
-                unit |= set(module.parameters()) - set(module.map.parameters())
-        if rate == 1 or not unit:
-            return parameters
-        return [
-            {"params": [p for p in parameters if p not in unit]},
-            {"params": [p for p in parameters if p in unit], "rate": rate},
-        ]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         for name, parameter in self.model.named_parameters():

@@ -1,15 +1,17 @@
-"""The table that an embedding is fitted to."""
+"""The table that an embedding is fitted to, and the linear problems that it poses."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from define.embedding.base import table_size
+from define.embedding.tables import table_size
 
-__all__ = ["Target", "check_target"]
+__all__ = ["Target", "check_target", "factorize", "least_squares"]
+
+_DAMPING = 1e-7  # of the mean curvature: keeps features that (nearly) repeat each other solvable
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Target:
 
 
 def check_target(
-    table: Tensor, embedding: nn.Module, weights: Tensor | None, chunk_size: int
+    table: Tensor, embedding: nn.Module, weights: Tensor | None, chunk_size: int = 8192
 ) -> Target:
     """The target of a fit on the device and in the type of the embedding.
 
@@ -92,3 +94,67 @@ def check_target(
     if not target.energy() > 0:
         raise ValueError("The table must not be zero in every row that has a weight.")
     return target
+
+
+@torch.no_grad()
+def factorize(
+    target: Target, rank: int, centre: bool
+) -> tuple[Float[Tensor, "rows rank"], Float[Tensor, "features rank"], Float[Tensor, " features"]]:
+    r"""The weighted truncated SVD of a table.
+
+    .. math::
+        \min_{Z, R, \mu} \sum_i w_i \| R z_i + \mu - t_i \|^2, \quad R^\top R = 1
+
+    R holds the first eigenvectors of the weighted scatter matrix, which takes one pass over the
+    table; z_i are projections, so a row without weight is met as well as the space allows.
+
+    Returns:
+        Z, R and µ (zero unless `centre`). Columns beyond the rank of the table are zero.
+    """
+    table, weights = target.table, target.weights
+    mean = torch.zeros(table.shape[1], dtype=torch.float64, device=table.device)
+    if centre:
+        for rows, w in target.chunks():
+            mean += (w @ rows).double()
+        mean /= weights.sum()
+    scatter = mean.new_zeros(len(mean), len(mean))
+    for rows, w in target.chunks():
+        rows = rows.double() - mean
+        scatter += (rows * w.double()[:, None]).mT @ rows
+    vectors = torch.linalg.eigh(scatter)[1].flip(1)[:, :rank]
+    # The sign of an eigenvector is free; fixed here, so that machines agree.
+    signs = vectors.gather(0, vectors.abs().argmax(0, keepdim=True)).sign()
+    right = nn.functional.pad(vectors * signs, (0, rank - vectors.shape[1]))
+    right, mean = right.to(table), mean.to(table)
+    return (table - mean) @ right, right, mean
+
+
+@torch.no_grad()
+def least_squares(
+    target: Target, reads: Callable[[Tensor], Tensor]
+) -> tuple[Float[Tensor, "features width"], Float[Tensor, " features"]] | None:
+    r"""The weighted least-squares map, with bias, from what is read of each id to a table.
+
+    .. math:: \min_{R, b} \sum_i w_i \| R x_i + b - t_i \|^2
+
+    Normal equations are summed over chunks in float64, so memory does not grow with the table.
+
+    Args:
+        target: The table.
+        reads: Gives x (rows, width) for ascending ids.
+
+    Returns:
+        R and b; None if the equations have no solution in floating point.
+    """
+    gram = cross = torch.zeros((), dtype=torch.float64, device=target.table.device)
+    for ids, rows, w in target.id_chunks():
+        x = nn.functional.pad(reads(ids), (0, 1), value=1.0)
+        weighted = (x * w[:, None]).mT
+        gram = gram + (weighted @ x).double()
+        cross = cross + (weighted @ rows).double()
+    gram.diagonal().add_(gram.diagonal().mean() * _DAMPING)
+    solution, info = torch.linalg.solve_ex(gram, cross)
+    if info.item() != 0:
+        return None
+    solution = solution.to(target.table)
+    return solution[:-1].mT, solution[-1]

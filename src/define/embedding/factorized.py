@@ -1,0 +1,128 @@
+"""What embeddings with a Map share: a narrow table, and a unit that computes rows from it."""
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from define.embedding.base import Embedding
+from define.embedding.family import approximate, arguments, draw, resize, row_cost
+from define.embedding.tables import check_padding, table_size
+from define.embedding.target import Target, factorize
+from define.groups import GroupLinear
+
+__all__ = ["FactorizedEmbedding"]
+
+
+class FactorizedEmbedding(Embedding):
+    """Base of embeddings that compute rows from those of a narrow table, the Map.
+
+    A subclass draws a Map that it was given the width of at the end of its `__init__`, with
+    :meth:`draw_own_map`: its other parameters come first in the sequence of random numbers.
+
+    Args:
+        num_embeddings: Size V of the vocabulary.
+        embedding_dim: Width m of the output.
+        padding_idx: Id whose row is zero and never trained.
+        map: Width n of the Map table, or an embedding module to use as Map.
+        sparse: Whether the gradient of a Map table made here is sparse.
+        std: Standard deviation of Map and output at initialization; that of a given `map` (or 1)
+            if omitted.
+        device: Device of a Map table made here.
+        dtype: Type of a Map table made here.
+
+    Attributes:
+        map: The Map.
+        map_dim: Its width n.
+
+    Raises:
+        ValueError: If a size is out of range or a `map` is of another vocabulary.
+        TypeError: If `map` is a module but no embedding.
+    """
+
+    map: nn.Module
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        padding_idx: int | None = None,
+        *,
+        map: int | nn.Module,
+        sparse: bool = False,
+        std: float | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        if isinstance(map, nn.Module):
+            size, width = table_size(map)
+            if size != num_embeddings:
+                raise ValueError(f"map.num_embeddings={size} must equal {num_embeddings=}.")
+            std = cast(float, getattr(map, "std", 1.0)) if std is None else std
+            module = map
+        else:
+            if map < 1 or num_embeddings < 1:
+                raise ValueError(f"{map=} and {num_embeddings=} must be at least 1.")
+            width, std = map, 1.0 if std is None else std
+            module = nn.Embedding.from_pretrained(  # which draws nothing
+                torch.empty(num_embeddings, width, device=device, dtype=dtype),
+                freeze=False,
+                padding_idx=check_padding(padding_idx, num_embeddings),
+                sparse=sparse,
+            )
+        super().__init__(num_embeddings, embedding_dim, padding_idx, std)
+        self.map = module
+        self.map_dim = width
+        self.sparse = sparse
+        self._given = isinstance(map, nn.Module)
+
+    def draw_own_map(self) -> None:
+        """Draws the Map, unless it was given: that is its owner's to draw."""
+        if not self._given:
+            draw(self.map, self.std)
+
+    def arguments(self) -> dict[str, Any]:
+        # A Map as it would be made here is its width.
+        own = {"num_embeddings", "embedding_dim", "padding_idx", "sparse"}
+        if type(self.map) is nn.Embedding and self.map.padding_idx == self.padding_idx:
+            options = arguments(self.map)
+            made = nn.Embedding(1, 1, device="meta")
+            if all(options[name] == getattr(made, name) for name in options.keys() - own):
+                return super().arguments() | {"map": self.map_dim, "sparse": self.map.sparse}
+        return super().arguments() | {"map": self.map, "sparse": False}
+
+    def tied_table(self) -> nn.Module:
+        return self.map
+
+    def unit_parameters(self) -> list[nn.Parameter]:
+        looked_up = set(self.map.parameters())
+        return [p for p in self.parameters() if p not in looked_up]
+
+    def resize_tables(self, num_embeddings: int, mean: bool) -> None:
+        resize(self.map, num_embeddings, mean)
+
+    def row_cost(self) -> int:
+        map = set(self.map.modules())
+        layers = [m for m in self.modules() if isinstance(m, GroupLinear) and m not in map]
+        return sum(layer.multiply_adds for layer in layers) + row_cost(self.map)
+
+    @torch.no_grad()
+    def approximate_through(self, layer: GroupLinear, target: Target) -> None:
+        r"""Sets Map and `layer` to the best linear factorization of a table.
+
+        Args:
+            layer: Linear layer with one group that ends in `embedding_dim`. It may read other
+                features before those of the Map: their share is set to zero.
+            target: The table.
+        """
+        left, right, mean = factorize(target, self.map_dim, centre=layer.bias is not None)
+        # One scale for all columns, and an orthonormal matrix beside it: an error of the Map then
+        # costs the same in every direction, which is what gradient steps on rows want.
+        weights = target.weights
+        scale = (weights @ left.square()).sum().div(weights.sum() * left.shape[1]).sqrt()
+        scale = (scale / self.std).clamp_min(torch.finfo(left.dtype).tiny)
+        approximate(self.map, Target(left / scale, weights, target.chunk))
+        layer.weight.zero_()
+        layer.weight[0, :, -left.shape[1] :] = right * scale
+        if layer.bias is not None:
+            cast(Tensor, layer.bias).copy_(mean)

@@ -1,0 +1,72 @@
+"""What is known of any table of rows: its sizes, its padding row, how it grows."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["check_cutoffs", "check_padding", "resized", "table_size"]
+
+
+def table_size(map: nn.Module) -> tuple[int, int]:
+    """Number of rows and width of a Map: of `torch.nn.Embedding` or any of this package.
+
+    Raises:
+        TypeError: If it is no embedding.
+    """
+    if not (hasattr(map, "num_embeddings") and hasattr(map, "embedding_dim")):
+        raise TypeError(f"{map=} must be an embedding: torch.nn.Embedding or one of this package.")
+    return cast(int, map.num_embeddings), cast(int, map.embedding_dim)
+
+
+def check_padding(padding_idx: int | None, num_embeddings: int) -> int | None:
+    """The padding id counted from the front.
+
+    Raises:
+        ValueError: If it is outside of the vocabulary.
+    """
+    if padding_idx is None:
+        return None
+    if not -num_embeddings <= padding_idx < num_embeddings:
+        raise ValueError(f"{padding_idx=} must be within {num_embeddings=}.")
+    return padding_idx % num_embeddings
+
+
+def check_cutoffs(cutoffs: Sequence[int], num_embeddings: int) -> tuple[int, ...]:
+    """The cutoffs as a tuple, if they cut the vocabulary in bands of at least one word each.
+
+    Raises:
+        ValueError: If they do not increase within the vocabulary.
+    """
+    cutoffs = tuple(cutoffs)
+    if not cutoffs or any(a >= b for a, b in pairwise((0, *cutoffs, num_embeddings))):
+        raise ValueError(f"{cutoffs=} must increase between 0 and {num_embeddings=}.")
+    return cutoffs
+
+
+@torch.no_grad()
+def resized(table: Tensor, size: int, *, mean: bool = False, fill: float | None = None) -> Tensor:
+    """The first `size` rows of a table; where it grows, new ones stand behind them.
+
+    Args:
+        table: (rows, features).
+        size: New number of rows.
+        mean: Whether new rows start (nearly) at the mean of the old ones, instead of being drawn
+            with their deviation.
+        fill: A constant for new rows.
+    """
+    if size <= len(table):
+        return table[:size].clone()
+    new = table.new_empty(size - len(table), table.shape[1])
+    if fill is not None:
+        new.fill_(fill)
+    else:
+        wide = table.float()
+        if mean:  # as transformers does: no new word is at once likelier than the old ones
+            deviation, centre = torch.std_mean(wide, 0, correction=0)
+            new.copy_(centre + torch.randn(new.shape, device=new.device) * deviation * 1e-4)
+        else:
+            new.copy_(torch.randn(new.shape, device=new.device) * wide.std(correction=0))
+    return torch.cat([table, new])
