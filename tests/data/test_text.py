@@ -69,7 +69,7 @@ def test_second_start_reads_no_text(folder, monkeypatch):
     def fail(*_):
         raise AssertionError("read again")
 
-    monkeypatch.setattr(ids, "_work", fail)
+    monkeypatch.setattr(ids, "read_blocks", fail)
     second = Text(folder).open()
     assert [second.split(name).tolist() for name in ("train", "valid", "test")] == parts
     assert second.vocabulary == first.vocabulary
@@ -111,10 +111,8 @@ def test_cache_folder(folder, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def helpers(monkeypatch):
-    """Two processes and tiny blocks, whatever the size."""
-    monkeypatch.setattr(ids, "_LARGE", 0)
-    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+def blocks(monkeypatch):
+    """Tiny blocks."""
     read = ids.read_blocks
     monkeypatch.setattr(ids, "read_blocks", lambda path, title: read(path, title, 1000))
 
@@ -127,7 +125,7 @@ def large(folder):
     return folder
 
 
-def test_helpers_give_the_same(large, helpers, tmp_path):
+def test_many_blocks_give_the_same(large, blocks, tmp_path):
     one = Text(large).open()
     words = (large / "train.txt").read_text().replace("\n", " <eos> ").split()
     assert one.vocabulary.decode(one.split("train").tolist()) == words
@@ -136,7 +134,7 @@ def test_helpers_give_the_same(large, helpers, tmp_path):
     assert torch.equal(given.split("train"), one.split("train"))
 
 
-def test_helpers_name_the_line(large, helpers):
+def test_a_fault_in_a_later_block_is_named_with_its_line(large, blocks):
     with (large / "train.txt").open("ab") as file:
         file.write(b"good\nb\xe4d\n")
     with pytest.raises(ValueError, match="train.txt, line 503: not UTF-8"):
@@ -154,7 +152,7 @@ def test_where_blocks_are_cut_does_not_matter(content, size, tmp_path, monkeypat
     read = ids.read_blocks
     with monkeypatch.context() as patch:
         patch.setattr(ids, "read_blocks", lambda path, title: read(path, title, size))
-        vocabulary, _ = ids.learn_ids(path, Vocabulary.from_counts, tmp_path / "ids")
+        vocabulary, _ = ids.learn_word_ids([path], Vocabulary.from_counts, tmp_path / "ids")
     got = vocabulary.decode(np.fromfile(tmp_path / "ids", np.int32).tolist())
     end = "" if content.endswith("\n") else "\n"
     assert got == (content + end).replace("\n", " <eos> ").split()
@@ -221,7 +219,6 @@ if "slow" in sys.argv:
                 time.sleep(60)
             yield block
     ids.read_blocks = slow
-ids._LARGE = 0
 corpus = Text(Path(sys.argv[1])).open()
 print(corpus.fingerprint, len(corpus.split("train")))
 """

@@ -83,6 +83,15 @@ def test_read_fairseq_dictionary(tmp_path):
     assert Vocabulary.read(path).words == (UNKNOWN, END_OF_LINE, "the", "a\N{NO-BREAK SPACE}b")
 
 
+def test_a_fairseq_dictionary_with_words_of_its_own(tmp_path):
+    path = tmp_path / "dict.txt"
+    path.write_text("a 5\nb 4\n# 3\n<unk> 2 #fairseq:overwrite\na 1 #fairseq:overwrite\n")
+    assert Vocabulary.read(path).words == ("<eos>", "b", "#", "<unk>", "a")
+    path.write_text("a 5\nb 4\na 1\n")
+    with pytest.raises(ValueError, match="'a' has two ids"):
+        Vocabulary.read(path)
+
+
 def test_read_errors(tmp_path):
     path = tmp_path / "words.txt"
     with pytest.raises(FileNotFoundError, match="words.txt"):

@@ -1,10 +1,11 @@
 """Text as tensors: vocabularies, corpora of ids, batches for truncated backpropagation."""
 
 from define.data.bpe import BytePairs
+from define.data.corpus import Corpus
 from define.data.parallel import ParallelCorpus, ParallelText, Sentences
 from define.data.pydocs import PyDocs
 from define.data.segments import Segments
-from define.data.text import Corpus, Text
+from define.data.text import Text
 from define.data.token_batches import TokenBatches
 from define.data.vocabulary import END_OF_LINE, UNKNOWN, Vocabulary
 

@@ -12,6 +12,8 @@ from define.files import write_bytes
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+__all__ = ["BytePairs"]
+
 PADDING_TOKEN, END_TOKEN, UNKNOWN_TOKEN = "<pad>", "<eos>", "<unk>"
 _SPECIAL = (PADDING_TOKEN, END_TOKEN, UNKNOWN_TOKEN)
 
@@ -19,10 +21,10 @@ _SPECIAL = (PADDING_TOKEN, END_TOKEN, UNKNOWN_TOKEN)
 class BytePairs:
     r"""A vocabulary of parts of words, and what turns a sentence into their ids and back.
 
-    A space becomes the mark ``▁`` in front of the word that follows, and punctuation is split off,
+    A space becomes the mark `▁` in front of the word that follows, and punctuation is split off,
     so decoding gives back the sentence as it was written, but for runs of spaces (one space) and
-    characters that the vocabulary lacks (``<unk>``). Ids 0, 1 and 2 are ``<pad>``, ``<eos>`` and
-    ``<unk>``.
+    characters that the vocabulary lacks (`<unk>`). Ids 0, 1 and 2 are `<pad>`, `<eos>` and
+    `<unk>`.
 
     Reference:
         Neural Machine Translation of Rare Words with Subword Units (Sennrich et al. 2016)
@@ -48,7 +50,7 @@ class BytePairs:
 
     @classmethod
     def learn(cls, lines: Iterable[str], size: int, *, max_characters: int = 1000) -> "BytePairs":
-        """Learn the most frequent merges of a text.
+        """Learns the most frequent merges of a text.
 
         Args:
             lines: Sentences of all languages that share the vocabulary.
@@ -105,7 +107,7 @@ class BytePairs:
 
     @classmethod
     def read(cls, path: Path) -> "BytePairs":
-        """Read a ``tokenizer.json``.
+        """Reads a `tokenizer.json`.
 
         Raises:
             FileNotFoundError: If there is no such file.
@@ -123,16 +125,16 @@ class BytePairs:
         return cls(tokenizer, str(path))
 
     def write(self, path: Path) -> None:
-        """Write the ``tokenizer.json``; it is whole or not there."""
+        """Writes the `tokenizer.json`; it is whole or not there."""
         write_bytes(path, self._json.encode())
 
     def encode(self, lines: Sequence[str]) -> list[list[int]]:
-        """The ids of sentences, each ended by ``<eos>``; those of an empty line are that alone."""
+        """The ids of sentences, each ended by `<eos>`; those of an empty line are that alone."""
         found = self._tokenizer.encode_batch_fast(list(lines), add_special_tokens=False)
         return [[*encoding.ids, self.end] for encoding in found]
 
     def decode(self, rows: Sequence[Sequence[int]]) -> list[str]:
-        """The sentences of ids, each read up to its first ``<eos>``, without special tokens."""
+        """The sentences of ids, each read up to its first `<eos>`, without special tokens."""
         rows = [row[: row.index(self.end)] if self.end in row else row for row in map(list, rows)]
         return [
             text.strip() for text in self._tokenizer.decode_batch(rows, skip_special_tokens=True)

@@ -4,22 +4,22 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-try:
-    import fcntl
-except ImportError:  # Windows: two processes may then build the same twice, both end well
-    fcntl = None
+from filelock import FileLock
 
-_FORMAT = 1  # part of every key: raise it when the files' layout or the tokenization changes
+from define.files import write_text
+
+__all__ = ["cache_folder", "cached", "read_note"]
+
+_FORMAT = 2  # part of every key: raise it when the files' layout or the tokenization changes
 _NOTE = "source.json"
 
 
 def cache_folder(cache: Path | None = None) -> Path:
-    """``cache``, or ``$DEFINE_CACHE``, or ``$XDG_CACHE_HOME/define``, or ``~/.cache/define``."""
+    """`cache`, or `$DEFINE_CACHE`, or `$XDG_CACHE_HOME/define`, or `~/.cache/define`."""
     if cache is not None:
         return Path(cache)
     if folder := os.environ.get("DEFINE_CACHE"):
@@ -33,7 +33,7 @@ def cached(
     source: Mapping[str, object],
     build: Callable[[Path], Mapping[str, object] | None],
 ) -> Path:
-    """The folder with what ``build`` makes from ``source``; built when it is not there.
+    """The folder with what `build` makes from `source`; built when it is not there.
 
     Built under a temporary name and renamed as a whole: a killed run leaves nothing that counts.
     A second process that wants the same waits and finds it done. What killed runs left is removed.
@@ -42,7 +42,7 @@ def cached(
         cache: See `cache_folder`.
         name: What it is, for a person who looks into the cache.
         source: What it is made from; the folder is named by a digest of this. Noted in
-            ``source.json`` in the folder, beside what ``build`` returns and the files' sizes.
+            `source.json` in the folder, beside what `build` returns and the files' sizes.
         build: Writes files into the empty folder given to it and may return facts to note.
     """
     source = {**source, "format": _FORMAT}
@@ -51,33 +51,28 @@ def cached(
     if _is_whole(folder):
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _lock(folder.with_name(f"{folder.name}.lock")) as alone:
-        if _is_whole(folder):
+    with FileLock(folder.with_name(f"{folder.name}.lock")):
+        if _is_whole(folder):  # another process was first
             return folder
-        if alone:
-            for leftover in folder.parent.glob(f"{folder.name}.*.tmp"):
-                shutil.rmtree(leftover, ignore_errors=True)
-            shutil.rmtree(folder, ignore_errors=True)  # damaged, or it would be whole
-        temporary = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
-        temporary.mkdir()
+        for leftover in folder.parent.glob(f"{folder.name}.*.tmp"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)  # damaged, or it would be whole
+        draft = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
+        draft.mkdir()
         try:
-            facts = build(temporary) or {}
-            sizes = {path.name: path.stat().st_size for path in sorted(temporary.iterdir())}
+            facts = build(draft) or {}
+            sizes = {path.name: path.stat().st_size for path in sorted(draft.iterdir())}
             note = {"source": source, **facts, "files": sizes}
-            (temporary / _NOTE).write_text(json.dumps(note, indent=2) + "\n")
-            try:
-                os.replace(temporary, folder)
-            except OSError:
-                if not _is_whole(folder):  # else another process was first: take its work
-                    raise
+            write_text(draft / _NOTE, json.dumps(note, indent=2) + "\n")
+            os.replace(draft, folder)
         finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+            shutil.rmtree(draft, ignore_errors=True)
     return folder
 
 
 def read_note(folder: Path) -> dict[str, Any]:
     """What `cached` noted about a folder: its source, facts and sizes of files."""
-    return json.loads((folder / _NOTE).read_text())
+    return json.loads((folder / _NOTE).read_text("utf-8"))
 
 
 def _is_whole(folder: Path) -> bool:
@@ -86,17 +81,3 @@ def _is_whole(folder: Path) -> bool:
         return all((folder / name).stat().st_size == size for name, size in sizes.items())
     except (OSError, ValueError, KeyError):
         return False
-
-
-@contextmanager
-def _lock(path: Path) -> Iterator[bool]:
-    """Keep other processes out; yields False where the system cannot. A kill releases it."""
-    with path.open("a") as file:
-        try:
-            if fcntl is None:
-                raise OSError("no locks on this system")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError:
-            yield False
-        else:
-            yield True

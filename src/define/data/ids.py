@@ -1,192 +1,231 @@
-"""From a text to a vocabulary and ids, block by block on two processes."""
+"""From a text to ids, block by block in constant memory."""
 
 import hashlib
-import os
-import pickle
-import subprocess
-import sys
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from itertools import cycle
+import re
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol
 
 import numpy as np
 
-from define.data import worker
 from define.data.files import read_blocks
-from define.data.vocabulary import END_OF_LINE, UNKNOWN, Vocabulary
+from define.data.vocabulary import END_OF_LINE, LITERAL_END, UNKNOWN, Vocabulary
 
-# Below this size of the file, starting helpers takes longer than they save.
-_LARGE = 8 << 20
-_HELPERS = 2
+__all__ = ["Encoder", "WordIds", "learn_word_ids", "renumber", "write_ids"]
+
+_CHUNK = 1 << 22  # ids that are renumbered at a time
+_END, _LITERAL, _UNKNOWN = END_OF_LINE.encode(), LITERAL_END.encode(), UNKNOWN.encode()
+_WORD = re.compile(rb"\n|[^ \t\n\r\x0b\x0c]+")
 
 
-def write_ids(path: Path, vocabulary: Vocabulary, target: Path) -> str:
-    """Write the ids of a text into ``target``, int32 in the order of this machine's bytes.
+class Encoder(Protocol):
+    """Turns blocks of text into numbers, one block after the other."""
 
-    Returns:
-        A digest of the ids.
+    @property
+    def replaced(self) -> int:
+        """Words of the text that became `<unk>`, up to now."""
+        ...
+
+    def __call__(self, block: bytes) -> tuple[np.ndarray, int]:
+        """The int32 numbers of a block, and how many words it has, line ends counted."""
+        ...
+
+
+class BadTextError(Exception):
+    """A fault of a text: in which line of the block, from 0, and what is wrong."""
+
+    def __init__(self, line: int, message: str) -> None:
+        super().__init__(line, message)
+        self.line = line
+        self.message = message
+
+
+class WordIds:
+    """Turns the words of a text into their ids in a vocabulary, line ends into that of `<eos>`.
 
     Raises:
-        ValueError: If the text is empty, is not UTF-8, or has a word that the vocabulary lacks
-            while it lacks ``<unk>`` too (word, file and line are named).
+        ValueError: If the vocabulary has no `<eos>`.
     """
-    if END_OF_LINE not in vocabulary:
-        raise ValueError(
-            f"The vocabulary of {len(vocabulary)} words has no {END_OF_LINE!r}, which ends every "
-            f"line of {path}: add it."
-        )
-    words = [word.encode() for word in vocabulary.words]
-    job = ("encode", (words, UNKNOWN.encode(), END_OF_LINE.encode()))
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        if END_OF_LINE not in vocabulary:
+            raise ValueError(
+                f"The vocabulary of {len(vocabulary)} words has no {END_OF_LINE!r}, which ends "
+                "every line of a text: add it."
+            )
+        words = [word.encode() for word in vocabulary.words]
+        self._ids = _Ids(zip(words, range(len(words)), strict=True))
+        self._ids.unknown = self._ids.get(_UNKNOWN)
+
+    @property
+    def replaced(self) -> int:
+        return self._ids.missing
+
+    def __call__(self, block: bytes) -> tuple[np.ndarray, int]:
+        words = _split(block)
+        try:
+            ids = np.array(array("i", map(self._ids.__getitem__, words)))
+        except KeyError as error:
+            word = error.args[0].strip()
+            line = next(n for n, line in enumerate(block.split(b"\n")) if word in line.split())
+            raise BadTextError(
+                line,
+                f"{word.decode()!r} is not in the vocabulary, and neither is {UNKNOWN!r}, which "
+                f"would stand for it: add {UNKNOWN!r} to the vocabulary",
+            ) from None
+        return ids, len(words)
+
+
+class _Ids(dict[bytes, int]):
+    """A table of ids in which a missing word has the id `unknown`, if that is there."""
+
+    unknown: int | None = None
+    missing = 0
+
+    def __missing__(self, word: bytes) -> int:
+        if self.unknown is None:
+            raise KeyError(word)
+        self.missing += 1
+        return self.unknown
+
+
+class _Numbers(dict[bytes, int]):
+    """A table in which a missing word gets the next number."""
+
+    def __missing__(self, word: bytes) -> int:
+        number = self[word] = len(self)
+        return number
+
+
+class _WordNumbers:
+    """Numbers the words of a text in the order of their first use."""
+
+    replaced = 0
+
+    def __init__(self) -> None:
+        self.table = _Numbers()
+
+    def __call__(self, block: bytes) -> tuple[np.ndarray, int]:
+        words = _split(block)
+        return np.array(array("i", map(self.table.__getitem__, words))), len(words)
+
+
+def _split(block: bytes) -> list[bytes]:
+    """The words of a block, with `<eos>` for each line end.
+
+    Words stay bytes, which split and hash without being decoded.
+    """
+    literal = _END in block and _END in block.split()
+    words = block.replace(b"\n", b" " + _END + b" ").split()
+    if literal:  # written in the text, it is a word like others and ends no line
+        marked = (_LITERAL if word == _END else word for word in _WORD.findall(block))
+        words = [_END if word == b"\n" else word for word in marked]
+    return words
+
+
+def write_ids(
+    files: Iterable[Path], encode: Encoder, target: Path, words: int | None = None
+) -> tuple[dict[str, Any], np.ndarray]:
+    """Writes the ids of a text into `target`, int32 in the order of this machine's bytes.
+
+    Args:
+        files: The text, one file after the other.
+        encode: What makes ids of it.
+        target: Where they are written.
+        words: The most words of the text to take, line ends counted. None: all.
+
+    Returns:
+        Facts about what was written, and how often each id occurs. The facts: `digest` of the ids;
+        `words` of the text, with one for each line end; `characters`, which are those of its words,
+        one space behind each, and one for each line end; `replaced`, the words that became `<unk>`.
+
+    Raises:
+        ValueError: If a file is empty or not UTF-8, or has a word that the vocabulary lacks while
+            it lacks `<unk>` too (file and line are named).
+    """
+    facts = {"words": 0, "characters": 0}
+    digest, counts = hashlib.sha256(), np.zeros(0, np.int64)
+    with target.open("wb") as sink:
+        for file, line, block in _blocks(files):
+            if words is not None and len(block) > words - facts["words"]:  # a word has a letter
+                block = _first_words(block, words - facts["words"])
+            try:
+                characters = len(block.decode())
+                ids, number = encode(block)
+            except UnicodeDecodeError as error:
+                line += block.count(b"\n", 0, error.start)
+                raise ValueError(f"{file}, line {line}: not UTF-8: {error}.") from error
+            except BadTextError as error:
+                raise ValueError(f"{file}, line {line + error.line}: {error.message}.") from error
+            white = len(block) - len(block.translate(None, b" \t\n\r\x0b\x0c"))
+            facts["words"] += number
+            facts["characters"] += characters - white + number
+            digest.update(ids.tobytes())
+            ids.tofile(sink)
+            tally = np.bincount(ids, minlength=len(counts))
+            tally[: len(counts)] += counts
+            counts = tally
+            if facts["words"] == words:
+                break
+    return {"digest": digest.hexdigest()[:16], **facts, "replaced": encode.replaced}, counts
+
+
+def _blocks(files: Iterable[Path]) -> Iterator[tuple[Path, int, bytes]]:
+    """The blocks of all files, each with its file and the number of its first line."""
+    for file in files:
+        line = 1
+        for block in read_blocks(file, f"reading {file.name}"):
+            yield file, line, block
+            line += block.count(b"\n")
+
+
+def _first_words(block: bytes, words: int) -> bytes:
+    for number, word in enumerate(_WORD.finditer(block), 1):
+        if number == words:
+            return block[: word.end()]
+    return block
+
+
+def renumber(path: Path, numbers: np.ndarray) -> str:
+    """Replaces each id i in a file by `numbers[i]`; returns a digest of the new ids."""
     digest = hashlib.sha256()
-    with target.open("wb") as file:
-        for _, ids in _work(path, job, f"encoding {path.name}"):
-            if ids is not None:
-                digest.update(ids)
-                file.write(ids)
+    with path.open("r+b") as file:
+        while len(old := np.fromfile(file, np.int32, _CHUNK)):
+            new = numbers[old].astype(np.int32)
+            file.seek(-new.nbytes, 1)
+            new.tofile(file)
+            file.flush()
+            digest.update(new.tobytes())
     return digest.hexdigest()[:16]
 
 
-def learn_ids(
-    path: Path, choose: Callable[[Mapping[str, int]], Vocabulary], target: Path
-) -> tuple[Vocabulary, str]:
-    """Make a vocabulary from a text and write the ids of the text, reading it only once.
+def learn_word_ids(
+    files: Iterable[Path],
+    choose: Callable[[Mapping[str, int]], Vocabulary],
+    target: Path,
+    words: int | None = None,
+) -> tuple[Vocabulary, dict[str, Any]]:
+    """Makes a vocabulary from a text and writes the ids of the text, reading it only once.
 
-    Looking words up is what takes the time. So each helper numbers the words as they come, these
-    numbers are written and counted, and once all counts are known the numbers in the file are
-    replaced by ids.
+    Looking words up is what takes the time. So words get numbers as they come; once all counts are
+    known, the numbers in the file are replaced by ids.
 
     Args:
-        path: The text.
-        choose: Makes the vocabulary from the counts of words; each line end counts as ``<eos>``.
-        target: As for `write_ids`.
+        files: See `write_ids`.
+        choose: Makes the vocabulary from the counts of words; each line end counts as `<eos>`.
+        target: See `write_ids`.
+        words: See `write_ids`.
 
     Returns:
-        The vocabulary, and a digest of the ids.
-
-    Raises:
-        ValueError: If the text is empty, or is not UTF-8 (file and line are named).
+        The vocabulary, and the facts of `write_ids`.
     """
-    blocks: list[tuple[int, int]] = []  # for each, which helper numbered how many words
-    words: dict[int, list[str]] = {}  # for each helper, the word of each number
-    job = ("number", END_OF_LINE.encode())
-    with target.open("wb") as file:
-        for helper, part in _work(path, job, f"reading {path.name}"):
-            if isinstance(part, bytes):
-                file.write(part)
-                blocks.append((helper, len(part)))
-            else:
-                words[helper] = [word.decode() for word in part]
-    digest = hashlib.sha256()
-    with target.open("r+b") as file:
-        tallies = {helper: np.zeros(len(words[helper]), np.int64) for helper in words}
-        for helper, size in blocks:
-            numbers = np.frombuffer(file.read(size), np.int32)
-            tallies[helper] += np.bincount(numbers, minlength=len(tallies[helper]))
-        counts: Counter[str] = Counter()
-        for helper, tally in tallies.items():
-            counts.update(dict(zip(words[helper], tally.tolist(), strict=True)))
-        vocabulary = choose(counts)
-        ids = {helper: np.array(vocabulary.encode(words[helper]), np.int32) for helper in words}
-        file.seek(0)
-        for helper, size in blocks:
-            place = file.tell()
-            part = ids[helper][np.frombuffer(file.read(size), np.int32)].tobytes()
-            file.seek(place)
-            file.write(part)
-            digest.update(part)
-    return vocabulary, digest.hexdigest()[:16]
-
-
-def _work(path: Path, job: worker.Job, title: str) -> Iterator[tuple[int, Any]]:
-    """Do a job on each block of a text.
-
-    Yields:
-        The number of a helper and its result: for each block in the order of the text, then for
-        each helper what it has at the end.
-    """
-    with ExitStack() as stack:
-        helpers: list[_Here | _Helper] = [_Here(job)]
-        if path.stat().st_size >= _LARGE and (os.cpu_count() or 1) > 1:
-            helpers = [stack.enter_context(_Helper(job)) for _ in range(_HELPERS)]
-        waiting: deque[tuple[int, int]] = deque()  # helpers at work and the lines of their blocks
-        line = 1
-
-        def receive() -> tuple[int, Any]:
-            nonlocal line
-            number, lines = waiting.popleft()
-            result, fault = helpers[number].receive()
-            if fault is not None:
-                raise ValueError(f"{path}, line {line + fault[0]}: {fault[1]}.")
-            line += lines
-            return number, result
-
-        for number, block in zip(cycle(range(len(helpers))), read_blocks(path, title)):
-            # One block under way for each helper: memory stays bounded, and the two ends of a
-            # pipe never wait for each other.
-            if len(waiting) == len(helpers):
-                yield receive()
-            helpers[number].send(block)
-            waiting.append((number, block.count(b"\n")))
-        while waiting:
-            yield receive()
-        for number, helper in enumerate(helpers):
-            helper.send(None)
-            yield number, helper.receive()[0]
-
-
-class _Here:
-    """Does a job in this process."""
-
-    def __init__(self, job: worker.Job) -> None:
-        self._operation = worker.start(job)
-
-    def send(self, block: bytes | None) -> None:
-        self._answer = worker.answer(self._operation, block)
-
-    def receive(self) -> worker.Answer:
-        return self._answer
-
-
-class _Helper:
-    """Does a job in a process of its own.
-
-    A program rather than `multiprocessing`: fork is not safe beside torch's threads, spawn and
-    forkserver import the user's script (which then needs its ``if __name__ ...`` guard) and torch
-    again in every process. If this process is killed, the helper's pipe closes and it ends.
-    """
-
-    def __init__(self, job: worker.Job) -> None:
-        command = [sys.executable, "-I", worker.__file__]
-        pipe = subprocess.PIPE
-        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe)
-        self._sink, self._source = self._process.stdin, self._process.stdout
-        self.send(job)
-
-    def send(self, message: object) -> None:
-        assert self._sink is not None
-        with self._naming_death():
-            pickle.dump(message, self._sink, protocol=5)
-            self._sink.flush()
-
-    def receive(self) -> worker.Answer:
-        assert self._source is not None
-        with self._naming_death():
-            return pickle.load(self._source)
-
-    @contextmanager
-    def _naming_death(self) -> Iterator[None]:
-        try:
-            yield
-        except (EOFError, BrokenPipeError) as error:
-            code = self._process.wait()
-            raise RuntimeError(f"A helper process died with exit status {code}.") from error
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.communicate()
+    number = _WordNumbers()
+    facts, counts = write_ids(files, number, target, words)
+    found = [word.decode() for word in number.table]
+    # A text that is cut off before the end of its first line has no line end.
+    vocabulary = choose({END_OF_LINE: 0, **dict(zip(found, counts.tolist(), strict=True))})
+    known = np.array([word in vocabulary for word in found])
+    facts["replaced"] = int(counts[~known].sum())
+    facts["digest"] = renumber(target, np.array(vocabulary.encode(found), np.int32))
+    return vocabulary, facts

@@ -14,10 +14,9 @@ from tqdm import tqdm
 
 from define.data.bpe import BytePairs
 from define.data.cache import cached, read_note
-from define.data.files import file_identity, naming_damage, open_stream
-from define.data.text import SPLITS
+from define.data.corpus import SPLITS
+from define.data.files import file_identity, find_text, read_lines
 
-_ENDINGS = ("", ".xz", ".gz")
 _LINES = 20_000  # encoded at a time: memory stays bounded whatever the text
 _TOKENIZER = "tokenizer.json"
 
@@ -26,18 +25,18 @@ logger = logging.getLogger("define")
 
 @dataclass(frozen=True)
 class ParallelText:
-    """A folder of sentences and their translations, with ``train``, ``valid`` and ``test``.
+    """A folder of sentences and their translations, with `train`, `valid` and `test`.
 
-    Each split is two UTF-8 files of one sentence a line, ``train.en`` and ``train.de`` (or with
-    ``.xz`` or ``.gz`` behind), and line i of the one is the translation of line i of the other.
+    Each split is two UTF-8 files of one sentence a line, `train.en` and `train.de` (or with
+    `.xz` or `.gz` behind), and line i of the one is the translation of line i of the other.
 
     Args:
         path: The folder.
         source: Language to translate from, the ending of its files' names.
         target: Language to translate to.
         vocabulary_size: Entries of the joint byte-pair encoding, learned from the training text.
-        tokenizer: A ``tokenizer.json`` to use instead, such as that of a run.
-        max_length: The most tokens of a sentence with its ``<eos>``. Longer training and
+        tokenizer: A `tokenizer.json` to use instead, such as that of a run.
+        max_length: The most tokens of a sentence with its `<eos>`. Longer training and
             validation pairs are left out; a longer sentence to translate is cut.
         cache: Where tokenizer and ids are kept, see `define.data.cache.cache_folder`.
     """
@@ -73,15 +72,8 @@ class ParallelText:
         if not folder.is_dir():
             what = "is a file" if folder.exists() else "does not exist"
             raise FileNotFoundError(f"The folder of parallel text {folder} {what}.")
-        return _file(folder, f"{split}.{self.source}"), _file(folder, f"{split}.{self.target}")
-
-
-def _file(folder: Path, name: str) -> Path:
-    for ending in _ENDINGS:
-        if (file := folder / f"{name}{ending}").is_file():
-            return file
-    names = ", ".join(f"{name}{ending}" for ending in _ENDINGS)
-    raise FileNotFoundError(f"{folder} has no {name}: none of {names} is there.")
+        source, target = f"{split}.{self.source}", f"{split}.{self.target}"
+        return find_text(folder, source), find_text(folder, target)
 
 
 class Sentences:
@@ -101,7 +93,7 @@ class Sentences:
         return len(self.lengths)
 
     def __getitem__(self, number: int) -> Tensor:
-        """The ids of a sentence, int64, the last one ``<eos>``."""
+        """The ids of a sentence, int64, the last one `<eos>`."""
         end = self._ends[number]
         ids = self._ids[end - self.lengths[number] : end]
         return torch.from_numpy(ids.astype(np.int64))
@@ -139,7 +131,7 @@ class ParallelCorpus:
     def pairs(self, split: str) -> tuple[Sentences, Sentences]:
         """The encoded pairs of a split to learn from or to validate on.
 
-        Pairs with an empty side, or with more than ``max_length`` tokens on one, are left out;
+        Pairs with an empty side, or with more than `max_length` tokens on one, are left out;
         how many is logged. Encoded once, in bounded memory, and mapped from files.
 
         Raises:
@@ -191,18 +183,13 @@ def read_sentences(path: Path) -> Iterator[str]:
         ValueError: If a line is not UTF-8 (file and line are named), or the file is a damaged
             archive.
     """
-    with path.open("rb") as file, naming_damage(path), open_stream(file, path.name) as stream:
-        for number, line in enumerate(stream, 1):
-            try:
-                yield line.decode().strip()
-            except UnicodeDecodeError as error:
-                raise ValueError(f"{path}, line {number}: not UTF-8: {error}") from error
+    return map(str.strip, read_lines(path))
 
 
 def _encode_pairs(
     files: tuple[Path, Path], tokenizer: BytePairs, longest: int, folder: Path
 ) -> dict[str, int]:
-    """Write ids and lengths of the pairs that are kept; how many were kept and left out."""
+    """Writes ids and lengths of the pairs that are kept; how many were kept and left out."""
     counts = {"pairs": 0, "empty": 0, "long": 0}
     streams = [read_sentences(file) for file in files]
     lengths: tuple[list[int], list[int]] = ([], [])

@@ -6,6 +6,8 @@ from typing import Any, Generic, TypeVar
 
 from torch import Tensor
 
+__all__ = ["PlannedBatches"]
+
 Place = TypeVar("Place")
 
 
@@ -35,7 +37,7 @@ class PlannedBatches(ABC, Generic[Place]):
         return len(self._plan)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the batches that are left of the epoch of the next batch."""
+        """Yields the batches that are left of the epoch of the next batch."""
         first = self._batch if self._resuming else 0
         self._resuming = False
         epoch, plan = self._epoch, self._plan
@@ -53,7 +55,7 @@ class PlannedBatches(ABC, Generic[Place]):
         return {"epoch": self._epoch, "batch": self._batch, "setting": dict(self._setting)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Let the next iteration start at a saved position.
+        """Lets the next iteration start at a saved position.
 
         Raises:
             ValueError: If it was saved under another setting: it would mean another place.

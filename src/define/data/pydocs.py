@@ -13,7 +13,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from define.data.cache import cached
-from define.data.text import SPLITS, Corpus
+from define.data.corpus import SPLITS, Corpus
+
+__all__ = ["PyDocs", "divide", "documents", "tokenize"]
 
 # Tests have docstrings that talk to nobody; what is installed differs from machine to machine.
 _EXCLUDED = {"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__"}
@@ -32,28 +34,37 @@ class PyDocs:
     """The docstrings and help topics of the Python that is running, about 470,000 tokens.
 
     Docstrings are found by parsing the sources of the standard library, without its tests and
-    without importing them; help topics are those of ``help("topics")``. Equal docstrings count
-    once. Words are in lower case, numbers are ``N``, punctuation stands apart, and each paragraph
+    without importing them; help topics are those of `help("topics")`. Equal docstrings count
+    once. Words are in lower case, numbers are `N`, punctuation stands apart, and each paragraph
     is a line. Whole modules and topics go to one split, 90 : 5 : 5 in tokens, spread over the
     library. The text depends on the version of Python alone; it is made once and cached.
 
     Args:
-        vocabulary: See `Text`; so for the others.
+        vocabulary: See `Text`.
         max_size: The most entries of a vocabulary made from the training text.
-        min_count: None: 2, so that ``<unk>`` is trained.
+        min_count: None: 2, so that `<unk>` is trained.
         cache: See `Text`.
+        tokens: See `Text`.
     """
 
     vocabulary: Path | None = None
     max_size: int | None = 10_000
     min_count: int | None = None
     cache: Path | None = None
+    tokens: int | None = None
 
     def open(self) -> Corpus:
         """The corpus; its parts are built or read when they are first asked for."""
-        return Corpus(self._locate, self.vocabulary, self.max_size, self.min_count, self.cache)
+        return Corpus(
+            self._locate,
+            self.vocabulary,
+            max_size=self.max_size,
+            min_count=self.min_count,
+            cache=self.cache,
+            tokens=self.tokens,
+        )
 
-    def _locate(self, split: str) -> Path:
+    def _locate(self, split: str) -> list[Path]:
         library = Path(sysconfig.get_path("stdlib"))
         source = {"python": sys.version, "library": str(library)}
 
@@ -61,7 +72,7 @@ class PyDocs:
             for name, lines in zip(SPLITS, divide(documents(library)), strict=True):
                 (folder / f"{name}.txt").write_bytes("".join(f"{x}\n" for x in lines).encode())
 
-        return cached(self.cache, "pydocs", source, build) / f"{split}.txt"
+        return [cached(self.cache, "pydocs", source, build) / f"{split}.txt"]
 
 
 def documents(library: Path) -> Iterator[list[str]]:
@@ -79,7 +90,7 @@ def documents(library: Path) -> Iterator[list[str]]:
 
 
 def divide(documents: Iterator[list[str]]) -> list[list[str]]:
-    """Deal documents out to the splits, each to the one that then lacks most of its share."""
+    """Deals documents out to the splits, each to the one that then lacks most of its share."""
     splits: list[list[str]] = [[] for _ in SPLITS]
     sizes, total = [0] * len(SPLITS), 0
     for lines in documents:

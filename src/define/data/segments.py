@@ -8,20 +8,22 @@ from torch import Tensor
 
 from define.data.position import PlannedBatches
 
+__all__ = ["PADDING", "Segments", "even_plan", "random_plan"]
+
 PADDING = -100
-"""The target of places that hold no token: what ``ignore_index`` of torch's losses is."""
+"""The target of places that hold no token: what `ignore_index` of torch's losses is."""
 
 
 class Segments(PlannedBatches[tuple[int, int]]):
     """A text cut into columns that are read side by side, one segment of time after the other.
 
-    The text is cut into ``batch_size * world_size`` contiguous columns of equal length n; column
+    The text is cut into `batch_size * world_size` contiguous columns of equal length n; column
     c holds the ids from c·n on, and its targets are the ids one place later, the first of the next
-    column included. Batch t holds the next ``lengths[t]`` places of every column, so it continues
+    column included. Batch t holds the next `lengths[t]` places of every column, so it continues
     where batch t - 1 stopped and a model's state can be carried over. Ranks take neighbouring
-    columns: rank r those from ``r * batch_size`` on.
+    columns: rank r those from `r * batch_size` on.
 
-    ``state_dict`` names the batch that comes next. After ``load_state_dict``, one iteration goes on
+    `state_dict` names the batch that comes next. After `load_state_dict`, one iteration goes on
     there; every other starts at the first batch. A finished epoch moves on to the plan of the next;
     it is finished once its last batch is handed out.
 
@@ -30,9 +32,9 @@ class Segments(PlannedBatches[tuple[int, int]]):
         batch_size: Columns of this rank.
         length: Places a batch, in time.
         random_lengths: Draw the lengths as AWD-LSTM does (Merity et al. 2018, Sec. 5), so that no
-            place of the text always is at the edge of a segment: around ``length`` with
+            place of the text always is at the edge of a segment: around `length` with
             probability 0.95, else around half of it, with standard deviation 5, at least 5. They
-            are planned for a whole epoch from ``(seed, epoch)``, the same on every rank.
+            are planned for a whole epoch from `(seed, epoch)`, the same on every rank.
         seed: Of the random lengths.
         drop_last: Drop the targets, fewer than there are columns, that do not fill another place
             of every column. False, for evaluation: every id but the very first is a target exactly
@@ -111,12 +113,12 @@ class Segments(PlannedBatches[tuple[int, int]]):
 
 
 def even_plan(places: int, length: int) -> tuple[int, ...]:
-    """Cut ``places`` into parts of ``length``, the last one shorter where it does not divide."""
+    """Cuts `places` into parts of `length`, the last one shorter where it does not divide."""
     return tuple(min(length, places - start) for start in range(0, places, length))
 
 
 def random_plan(places: int, length: int, seed: tuple[int, int]) -> tuple[int, ...]:
-    """Cut ``places`` into parts of random lengths; see `Segments`. The last one may be shorter."""
+    """Cuts `places` into parts of random lengths; see `Segments`. The last one may be shorter."""
     draw = np.random.default_rng(seed)
     plan: list[int] = []
     while places > 0:

@@ -13,18 +13,18 @@ _POOL = 64  # batches' worth of pairs that are sorted together
 
 
 class TokenBatches(PlannedBatches[tuple[np.ndarray, bool]]):
-    """Pairs of sentences in batches of at most ``max_tokens`` places, padding counted.
+    """Pairs of sentences in batches of at most `max_tokens` places, padding counted.
 
-    The pairs of an epoch are shuffled by ``(seed, epoch)``, cut into pools, sorted by length within
+    The pairs of an epoch are shuffled by `(seed, epoch)`, cut into pools, sorted by length within
     each pool, cut into batches, and these are shuffled: a batch has little padding, and neither its
     company nor its place is the same in the next epoch. Each pair comes once an epoch. The number
     of batches varies a little from epoch to epoch.
 
-    With several ranks, rank r takes every ``world_size``-th batch. In training the last few
-    that do not go round are left out; in evaluation (``shuffle=False``) they go round by batches
+    With several ranks, rank r takes every `world_size`-th batch. In training the last few
+    that do not go round are left out; in evaluation (`shuffle=False`) they go round by batches
     whose targets are all padding, which count for nothing.
 
-    ``state_dict`` and ``load_state_dict`` are as in `Segments`.
+    `state_dict` and `load_state_dict` are as in `Segments`.
 
     Args:
         source: Sentences to translate.
@@ -37,7 +37,7 @@ class TokenBatches(PlannedBatches[tuple[np.ndarray, bool]]):
         world_size: The number of processes.
 
     Raises:
-        ValueError: If a pair alone has more than ``max_tokens``, or an argument is out of range.
+        ValueError: If a pair alone has more than `max_tokens`, or an argument is out of range.
     """
 
     def __init__(

@@ -9,12 +9,18 @@ from pathlib import Path
 from define.data.files import read_lines
 from define.files import write_bytes
 
+__all__ = ["END_OF_LINE", "LITERAL_END", "UNKNOWN", "Vocabulary"]
+
 UNKNOWN = "<unk>"
 """Stands for every word that a vocabulary does not hold."""
 
 END_OF_LINE = "<eos>"
 """Stands at the end of every line of a text."""
 
+LITERAL_END = f"{END_OF_LINE} "
+"""What `<eos>` is called where it is written in a text: it is a word that no vocabulary holds."""
+
+_COUNTED = re.compile(r"(.+) [0-9]+( #fairseq:overwrite)?")
 # What separates words, in the sense of bytes.split(): other spaces of Unicode are part of a word.
 _SEPARATOR = re.compile(r"[ \t\n\r\x0b\x0c]")
 
@@ -47,19 +53,19 @@ class Vocabulary:
     def from_counts(
         cls, counts: Mapping[str, int], *, max_size: int | None = None, min_count: int = 1
     ) -> "Vocabulary":
-        """The most frequent words, sorted by falling frequency, ties alphabetically.
+        """Takes the most frequent words, sorted by falling frequency, ties alphabetically.
 
-        ``<unk>`` is always there, at the place of its own count plus those of all words left out;
-        ``<eos>`` is kept whatever its count where it has one.
+        `<unk>` is always there, at the place of its own count plus those of all words left out;
+        `<eos>` is kept whatever its count where it has one.
 
         Args:
             counts: How often each word occurs.
-            max_size: The most entries, ``<unk>`` among them. None: no limit.
+            max_size: The most entries, `<unk>` among them. None: no limit.
             min_count: Words that occur less often are left out.
 
         Raises:
-            ValueError: If ``max_size`` leaves no room for ``<unk>`` and ``<eos>``, or
-                ``min_count`` is below 1.
+            ValueError: If `max_size` leaves no room for `<unk>` and `<eos>`, or
+                `min_count` is below 1.
         """
         kept = {word: counts[word] for word in (UNKNOWN, END_OF_LINE) if word in counts}
         kept.setdefault(UNKNOWN, 0)
@@ -67,7 +73,8 @@ class Vocabulary:
             raise ValueError(f"{max_size=} must be at least {len(kept)}: it counts {[*kept]}.")
         if min_count < 1:
             raise ValueError(f"{min_count=} must be at least 1.")
-        words = (w for w, count in counts.items() if count >= min_count and w not in kept)
+        skipped = {*kept, LITERAL_END}
+        words = (w for w, count in counts.items() if count >= min_count and w not in skipped)
         ranked = sorted(words, key=lambda word: (-counts[word], word))
         room = None if max_size is None else max_size - len(kept)
         kept.update((word, counts[word]) for word in ranked[:room])
@@ -76,11 +83,12 @@ class Vocabulary:
 
     @classmethod
     def read(cls, path: Path) -> "Vocabulary":
-        """Read a list of words, one a line, or a dictionary of fairseq, lines ``word count``.
+        """Reads a list of words, one a line, or a dictionary of fairseq, lines `word count`.
 
-        A plain list is taken as it is. A fairseq dictionary (``dict.txt``) leaves ``<unk>`` and
-        ``<eos>`` implicit, so they are put in front, and is filled up with ``madeupword0001`` and
-        so on to a round size, which are dropped. Either may be compressed (``.xz``, ``.gz``).
+        A plain list is taken as it is. A fairseq dictionary (`dict.txt`) leaves `<unk>` and
+        `<eos>` implicit, so they are put in front, and is filled up with `madeupword0001` and
+        so on to a round size, which are dropped; a line that ends with `#fairseq:overwrite` takes
+        the place of an earlier one of the same word. Either may be compressed (`.xz`, `.gz`).
 
         Raises:
             FileNotFoundError: If there is no such file.
@@ -89,12 +97,17 @@ class Vocabulary:
         path = Path(path)
         if not path.is_file():
             raise FileNotFoundError(f"The vocabulary {path} is no file.")
-        words = read_lines(path)
-        if not words:
+        words = [*read_lines(path)]
+        if not any(words):
             raise ValueError(f"The vocabulary {path} is empty.")
-        counted = [line.rpartition(" ") for line in words]
-        if all(word and count.isdecimal() for word, _, count in counted):
-            words = [word for word, _, _ in counted if not re.fullmatch(r"madeupword\d+", word)]
+        counted = [_COUNTED.fullmatch(line) for line in words]
+        if all(counted):
+            words = []
+            for word, again in (line.groups() for line in counted if line is not None):
+                if again and word in words:
+                    words.remove(word)  # this line takes its place
+                if not re.fullmatch(r"madeupword\d+", word):
+                    words.append(word)
             words = [word for word in (UNKNOWN, END_OF_LINE) if word not in words] + words
         try:
             return cls(words)
@@ -102,7 +115,7 @@ class Vocabulary:
             raise ValueError(f"The vocabulary {path}: {error}") from error
 
     def write(self, path: Path) -> None:
-        """Write one word a line, in the order of the ids; the file is whole or not there."""
+        """Writes one word a line, in the order of the ids; the file is whole or not there."""
         write_bytes(path, "".join(f"{word}\n" for word in self._words).encode())
 
     @property
@@ -116,10 +129,10 @@ class Vocabulary:
         return hashlib.sha256("\n".join(self._words).encode()).hexdigest()[:16]
 
     def encode(self, words: Iterable[str]) -> list[int]:
-        """The ids of words; a word that is not there gets the id of ``<unk>``.
+        """The ids of words; a word that is not there gets the id of `<unk>`.
 
         Raises:
-            ValueError: If a word is not there and neither is ``<unk>``.
+            ValueError: If a word is not there and neither is `<unk>`.
         """
         unknown = self._ids.get(UNKNOWN)
         ids = []
