@@ -2,11 +2,9 @@
 
 from define.data.bpe import BytePairs
 from define.data.corpus import Corpus
-from define.data.parallel import ParallelCorpus, ParallelText, Sentences
 from define.data.pydocs import PyDocs
 from define.data.segments import Segments
 from define.data.text import Text
-from define.data.token_batches import TokenBatches
 from define.data.vocabulary import END_OF_LINE, UNKNOWN, Vocabulary
 
 __all__ = [
@@ -14,12 +12,8 @@ __all__ = [
     "UNKNOWN",
     "BytePairs",
     "Corpus",
-    "ParallelCorpus",
-    "ParallelText",
     "PyDocs",
     "Segments",
-    "Sentences",
     "Text",
-    "TokenBatches",
     "Vocabulary",
 ]

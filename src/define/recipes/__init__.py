@@ -1,6 +1,5 @@
 """Recipes: functions that return a whole experiment; the only place that picks numbers."""
 
-from define.recipes.experiment import Experiment, evaluate, generate, train, tune_cache
 from define.recipes.language import pydocs, text
 from define.recipes.penn_treebank import (
     penn_treebank,
@@ -9,12 +8,6 @@ from define.recipes.penn_treebank import (
     penn_treebank_small,
 )
 from define.recipes.translation import multi30k, wmt14
-from define.recipes.translation_experiment import (
-    TranslationExperiment,
-    evaluate_translation,
-    train_translation,
-    translate,
-)
 from define.recipes.wikitext import (
     wikipedia_25m,
     wikitext_2,
@@ -24,11 +17,6 @@ from define.recipes.wikitext import (
 )
 
 __all__ = [
-    "Experiment",
-    "TranslationExperiment",
-    "evaluate",
-    "evaluate_translation",
-    "generate",
     "multi30k",
     "penn_treebank",
     "penn_treebank_fast",
@@ -36,10 +24,6 @@ __all__ = [
     "penn_treebank_small",
     "pydocs",
     "text",
-    "train",
-    "train_translation",
-    "translate",
-    "tune_cache",
     "wikipedia_25m",
     "wikitext_2",
     "wikitext_2_transformer_xl",

@@ -7,13 +7,10 @@ from typing import Any
 import torch
 
 from define.data import PyDocs, Text
-from define.dropout import drop_words
-from define.embedding import AdaptiveEmbedding, DeFINE
-from define.models import LSTM, LanguageModel
-from define.recipes.embeddings import MakeEmbedding, draw
-from define.recipes.experiment import Experiment
-from define.softmax import AdaptiveSoftmax, TiedSoftmax
-from define.training import Training
+from define.embedding import DeFINE
+from define.recipes.embeddings import MakeEmbedding
+from define.recipes.models import lstm
+from define.training import LanguageModelExperiment, Training
 
 __all__ = ["pydocs", "text"]
 
@@ -38,7 +35,7 @@ def lstm_experiment(
     training: Training = Training(learning_rate=0.008, unit_rate=0.1),
     start_from: Path | None = None,
     seed: int = 1,
-) -> Experiment:
+) -> LanguageModelExperiment:
     """An LSTM language model with tied output: the parent of the recipes.
 
     Args:
@@ -64,29 +61,25 @@ def lstm_experiment(
         seed: Of initialization and training.
     """
     torch.manual_seed(seed)
-    module = embedding(len(data.open().vocabulary), embedding_dim)
-    draw(module, embedding_std)
-    map = getattr(module, "map", module)  # what the output shares its table with
-    if narrow:
-        output_size = map.embedding_dim
-    backbone = LSTM(
-        embedding_dim,
-        hidden_size,
-        num_layers,
+    model = lstm(
+        len(data.open().vocabulary),
+        embedding,
+        embedding_dim=embedding_dim,
+        embedding_std=embedding_std,
+        hidden_size=hidden_size,
+        num_layers=num_layers,
         output_size=output_size,
+        narrow=narrow,
         dropout=dropout,
-        input_dropout=dropout if input_dropout is None else input_dropout,
-        output_dropout=dropout if output_dropout is None else output_dropout,
+        input_dropout=input_dropout,
+        output_dropout=output_dropout,
         weight_dropout=weight_dropout,
+        word_dropout=word_dropout,
+        cutoffs=cutoffs,
     )
-    if isinstance(map, AdaptiveEmbedding) or cutoffs:
-        head = AdaptiveSoftmax(map, backbone.output_size, cutoffs or None)
-    else:
-        head = TiedSoftmax(map, backbone.output_size)
-    if word_dropout:
-        drop_words(module, word_dropout)
-    model = LanguageModel(module, backbone, head)
-    return Experiment(model, data, training, seed, start_from)
+    return LanguageModelExperiment(
+        model=model, data=data, training=training, seed=seed, start_from=start_from
+    )
 
 
 def pydocs(
@@ -99,12 +92,12 @@ def pydocs(
     dropout: float = 0.1,
     training: Training = Training(epochs=2, learning_rate=0.008, unit_rate=0.1),
     **options: Any,  # noqa: ANN401
-) -> Experiment:
+) -> LanguageModelExperiment:
     """A small LSTM on the documentation of the Python that is running: nothing to fetch."""
     return lstm_experiment(
         data,
-        embedding,
-        embedding_dim,
+        embedding=embedding,
+        embedding_dim=embedding_dim,
         hidden_size=hidden_size,
         dropout=dropout,
         training=training,
@@ -112,6 +105,6 @@ def pydocs(
     )
 
 
-def text(data: Text, **options: Any) -> Experiment:  # noqa: ANN401
+def text(data: Text, **options: Any) -> LanguageModelExperiment:  # noqa: ANN401
     """A small LSTM on any folder of text: train, valid and test."""
     return lstm_experiment(data, **options)

@@ -9,9 +9,15 @@ import torch
 from define.data import Text
 from define.embedding import DeFINE
 from define.recipes.embeddings import MakeEmbedding
-from define.recipes.experiment import Experiment
 from define.recipes.language import lstm_experiment
-from define.training import NTASGD, AveragedSGD, Constant, Cosine, Training
+from define.training import (
+    NTASGD,
+    AveragedSGD,
+    Constant,
+    Cosine,
+    LanguageModelExperiment,
+    Training,
+)
 
 __all__ = [
     "penn_treebank",
@@ -52,7 +58,7 @@ def penn_treebank(
         evaluation_batch_size=10,
     ),
     **options: Any,  # noqa: ANN401
-) -> Experiment:
+) -> LanguageModelExperiment:
     """AWD-LSTM on Penn Treebank as Merity et al. 2018 published it (24 M parameters, a GPU).
 
     With DeFINE or a projected embedding the last layer is as wide as the narrow table, which the
@@ -60,8 +66,8 @@ def penn_treebank(
     """
     return lstm_experiment(
         data,
-        embedding,
-        embedding_dim,
+        embedding=embedding,
+        embedding_dim=embedding_dim,
         embedding_std=embedding_std,
         hidden_size=hidden_size,
         num_layers=num_layers,
@@ -94,7 +100,7 @@ def penn_treebank_fast(
         evaluation_batch_size=10,
     ),
     **options: Any,  # noqa: ANN401
-) -> Experiment:
+) -> LanguageModelExperiment:
     """The same AWD-LSTM with Adam and a cosine: meant for half an hour of one GPU."""
     return penn_treebank(data, training=training, **options)
 
@@ -117,7 +123,7 @@ def penn_treebank_finetune(
         patience=5,
     ),
     **options: Any,  # noqa: ANN401
-) -> Experiment:
+) -> LanguageModelExperiment:
     """Goes on from the best weights of an AWD-LSTM run, averaging from the first step on.
 
     It ends when validation is worse than the best of those more than five validations before.
@@ -146,23 +152,23 @@ def penn_treebank_small(
     cutoffs: Sequence[int] = (1000, 3500),
     training: Training = Training(epochs=3, learning_rate=0.008, unit_rate=0.1, validations=2),
     **options: Any,  # noqa: ANN401
-) -> Experiment:
+) -> LanguageModelExperiment:
     """AWD-LSTM at the scale of one CPU core: 2 layers of 200, milder dropout, adaptive softmax."""
     return penn_treebank(
         data,
-        embedding,
-        embedding_dim,
-        embedding_std,
-        hidden_size,
-        num_layers,
-        output_size,
-        narrow,
-        dropout,
-        input_dropout,
-        output_dropout,
-        weight_dropout,
-        word_dropout,
-        training,
+        embedding=embedding,
+        embedding_dim=embedding_dim,
+        embedding_std=embedding_std,
+        hidden_size=hidden_size,
+        num_layers=num_layers,
+        output_size=output_size,
+        narrow=narrow,
+        dropout=dropout,
+        input_dropout=input_dropout,
+        output_dropout=output_dropout,
+        weight_dropout=weight_dropout,
+        word_dropout=word_dropout,
+        training=training,
         cutoffs=cutoffs,
         **options,
     )

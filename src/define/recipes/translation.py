@@ -5,12 +5,11 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from define.data import ParallelText
 from define.embedding import DeFINE, Embedding
 from define.recipes.embeddings import MakeEmbedding, draw
-from define.recipes.translation_experiment import TranslationExperiment
 from define.softmax import Softmax, TiedSoftmax
-from define.training import InverseSquareRoot, Training, TransformerAdam
+from define.training import Fitting, InverseSquareRoot, TransformerAdam
+from define.translation import ParallelText, TranslationExperiment
 
 __all__ = ["multi30k", "wmt14"]
 
@@ -32,7 +31,7 @@ def wmt14(
     max_tokens: int = 50_000,
     beams: int = 4,
     batch_size: int = 64,
-    training: Training = Training(
+    training: Fitting = Fitting(
         epochs=20,
         optimizer=TransformerAdam,
         learning_rate=0.0007,  # the peak of the published schedule
@@ -60,10 +59,10 @@ def wmt14(
         max_tokens: The most places of a batch, source and target together, padding counted.
         beams: Beams of the translations that are scored.
         batch_size: Sentences translated at a time.
-        training: How to train. Its sizes of batches are those of language models and not used.
+        training: How to train.
         seed: Of initialization and training.
     """
-    from define.huggingface.translation import TranslationModel  # imports transformers
+    from define.translation.model import TranslationModel  # imports transformers
 
     torch.manual_seed(seed)
     size = len(data.open().tokenizer)
@@ -84,7 +83,14 @@ def wmt14(
         max_length=data.max_length,
     )
     return TranslationExperiment(
-        model, data, training, seed, max_tokens, label_smoothing, beams, batch_size
+        model=model,
+        data=data,
+        training=training,
+        seed=seed,
+        max_tokens=max_tokens,
+        label_smoothing=label_smoothing,
+        num_beams=beams,
+        batch_size=batch_size,
     )
 
 
@@ -106,7 +112,7 @@ def multi30k(
     inner_dim: int = 512,
     dropout: float = 0.1,
     max_tokens: int = 1500,
-    training: Training = Training(
+    training: Fitting = Fitting(
         epochs=5,
         optimizer=TransformerAdam,
         learning_rate=0.003,
@@ -119,8 +125,8 @@ def multi30k(
     """A small Transformer on Multi30k at the scale of one CPU core, not the paper's model."""
     return wmt14(
         data,
-        embedding,
-        embedding_dim,
+        embedding=embedding,
+        embedding_dim=embedding_dim,
         num_layers=num_layers,
         num_heads=num_heads,
         inner_dim=inner_dim,

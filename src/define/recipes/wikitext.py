@@ -8,11 +8,10 @@ import torch
 
 from define.data import Text
 from define.embedding import AdaptiveEmbedding, DeFINE
-from define.recipes.embeddings import MakeEmbedding
-from define.recipes.experiment import Experiment
+from define.recipes.embeddings import MakeEmbedding, Unit
 from define.recipes.language import lstm_experiment
-from define.recipes.models import Unit, lstm, transformer_xl
-from define.training import Cosine, StepDecay, Training
+from define.recipes.models import lstm, transformer_xl
+from define.training import Cosine, LanguageModelExperiment, StepDecay, Training
 
 __all__ = [
     "wikipedia_25m",
@@ -55,7 +54,7 @@ def wikitext_103(
         evaluation_batch_size=10,
     ),
     seed: int = 1,
-) -> Experiment:
+) -> LanguageModelExperiment:
     """Transformer-XL of Table 2, n = 128 + DeFINE; other rows by map_dim, unit and widths.
 
     Args:
@@ -82,10 +81,11 @@ def wikitext_103(
         seed: Of initialization and training.
     """
     torch.manual_seed(seed)
+    bands = partial(AdaptiveEmbedding, cutoffs=cutoffs, map_dim=map_dim, div_value=1.0)
+    make = embedding or bands
     model = transformer_xl(
         len(data.open().vocabulary),
-        embedding or partial(AdaptiveEmbedding, cutoffs=cutoffs, map_dim=map_dim, div_value=1.0),
-        unit,
+        make if unit is None else unit.on(make),
         embedding_dim=embedding_dim,
         embedding_std=embedding_std,
         cutoffs=cutoffs,
@@ -100,7 +100,7 @@ def wikitext_103(
         dropout=dropout,
         attention_dropout=attention_dropout,
     )
-    return Experiment(model, data, training, seed)
+    return LanguageModelExperiment(model=model, data=data, training=training, seed=seed)
 
 
 def wikitext_103_lstm(
@@ -122,7 +122,7 @@ def wikitext_103_lstm(
         schedule=StepDecay(milestones=(0.75,), gamma=0.1),
     ),
     seed: int = 1,
-) -> Experiment:
+) -> LanguageModelExperiment:
     """LSTM of Table 1a, row R4; other rows by map_dim, unit and embedding.
 
     Args:
@@ -140,18 +140,20 @@ def wikitext_103_lstm(
         seed: Of initialization and training.
     """
     torch.manual_seed(seed)
+    make = embedding or partial(AdaptiveEmbedding, cutoffs=cutoffs)
     model = lstm(
         len(data.open().vocabulary),
-        embedding or partial(AdaptiveEmbedding, cutoffs=cutoffs),
-        unit,
+        make if unit is None else unit.on(make),
         embedding_dim=map_dim,
         embedding_std=embedding_std,
         cutoffs=cutoffs,
         hidden_size=hidden_size,
         num_layers=num_layers,
         dropout=dropout,
+        output_size=map_dim,
+        bias=False,
     )
-    return Experiment(model, data, training, seed)
+    return LanguageModelExperiment(model=model, data=data, training=training, seed=seed)
 
 
 def wikipedia_25m(
@@ -166,7 +168,7 @@ def wikipedia_25m(
         validations=4,
     ),
     **options: Any,  # noqa: ANN401
-) -> Experiment:
+) -> LanguageModelExperiment:
     """Transformer-XL of Table 2 on 25 M tokens, with WikiText-103's vocabulary and evaluation text.
 
     Args:
@@ -191,7 +193,7 @@ def wikitext_2(
     cutoffs: Sequence[int] = WIKITEXT_2_CUTOFFS,
     training: Training = Training(epochs=1, learning_rate=0.008, unit_rate=0.1, validations=4),
     **options: Any,  # noqa: ANN401
-) -> Experiment:
+) -> LanguageModelExperiment:
     """A small LSTM with adaptive softmax on WikiText-2, at the scale of one CPU core."""
     return lstm_experiment(
         data, embedding_std=embedding_std, cutoffs=cutoffs, training=training, **options
@@ -216,7 +218,7 @@ def wikitext_2_transformer_xl(
         epochs=3, batch_size=10, length=70, learning_rate=0.001, evaluation_batch_size=10
     ),
     **options: Any,  # noqa: ANN401
-) -> Experiment:
+) -> LanguageModelExperiment:
     """A small Transformer-XL on WikiText-2 at the scale of one CPU core, not the paper's model."""
     return wikitext_103(
         data,

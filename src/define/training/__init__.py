@@ -1,21 +1,29 @@
-"""Training of language models on Lightning, evaluation, and the run folders it leaves."""
+"""Experiments, training on Lightning, evaluation, and the run folders it leaves."""
 
 from define.training.adam import FusedAdam, TransformerAdam
 from define.training.continuous_cache import ContinuousCache, cached_nll, choose_cache
 from define.training.evaluation import mean_nll
+from define.training.experiment import Evaluation, Experiment
+from define.training.language_experiment import LanguageEvaluation, LanguageModelExperiment
 from define.training.memory import peak_memory
 from define.training.nt_asgd import NTASGD, AveragedSGD
 from define.training.run import Run
 from define.training.schedule import Constant, Cosine, InverseSquareRoot, Schedule, StepDecay
-from define.training.settings import Training
+from define.training.settings import MACHINE, Fitting, Training
 
 __all__ = [
+    "MACHINE",
     "AveragedSGD",
     "Constant",
     "ContinuousCache",
     "Cosine",
+    "Evaluation",
+    "Experiment",
+    "Fitting",
     "FusedAdam",
     "InverseSquareRoot",
+    "LanguageEvaluation",
+    "LanguageModelExperiment",
     "NTASGD",
     "Run",
     "Schedule",

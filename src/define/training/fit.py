@@ -4,8 +4,11 @@ import logging
 import sys
 import time
 import warnings
+<<<<<<< HEAD
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+=======
+>>>>>>> c16dc47 (One room for translation, one contract for experiments, one LSTM builder)
 from typing import Any, cast
 
 import lightning.pytorch as pl
@@ -15,42 +18,29 @@ from lightning.pytorch.callbacks import LearningRateMonitor, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch import nn
 
+<<<<<<< HEAD
 from define.files import atomic_write
 from define.training.language_modeling import LanguageModeling
+=======
+from define.training.experiment import Experiment
+>>>>>>> c16dc47 (One room for translation, one contract for experiments, one LSTM builder)
 from define.training.memory import peak_memory
 from define.training.module import TrainingModule
 from define.training.nt_asgd import nonmonotonic
 from define.training.run import Run
-from define.training.settings import Training
 
 __all__ = ["fit"]
 
 logger = logging.getLogger("define")
 
 
-def fit(
-    model: Any,  # noqa: ANN401
-    training: Training,
-    train_batches: Any,  # noqa: ANN401
-    valid_batches: Any,  # noqa: ANN401
-    run: Run,
-    seed: int,
-    measure: Callable[[Any], Mapping[str, float]] | None = None,
-    module: Callable[[Any, Training, int], TrainingModule] = LanguageModeling,
-) -> dict[str, Any]:
+def fit(experiment: Experiment[Any, Any, Any], run: Run) -> dict[str, Any]:
     """Trains a model, or goes on from the run's checkpoint.
 
     Args:
-        model: The model; afterwards it has the weights of the best validation.
-        training: How to train.
-        train_batches: Makes the training batches for (rank, world_size): an iterable, of
-            (tokens, targets) for a language model, with `__len__`, `state_dict` and
-            `load_state_dict`.
-        valid_batches: Makes the validation batches likewise.
+        experiment: What to train, and how; afterwards its model has the weights of the best
+            validation.
         run: Where weights, checkpoints and logs go.
-        seed: Of the random numbers in training.
-        measure: What else to log at each validation, by name.
-        module: Makes the steps of training from model, `training` and the number of all steps.
 
     Returns:
         What training found out: tokens seen and the seconds that took, the peak of memory in bytes,
@@ -62,10 +52,11 @@ def fit(
         ValueError: If there is no such accelerator.
         SystemExit: With several devices, in all processes but the first, once training is over.
     """
-    torch.manual_seed(seed)
+    training = experiment.training
+    torch.manual_seed(experiment.seed)
     # Not trainer.estimated_stepping_batches: it sets up the loader too early, and then a run that
     # resumes in its first epoch begins the text anew.
-    steps = training.epochs * len(train_batches(0, training.devices))
+    steps = training.epochs * len(experiment.train_batches(0, training.devices))
     progress = _Progress(run, training.checkpoint_minutes, training.patience)
     csv = CSVLogger(run.path, name="logs")
     tensorboard = TensorBoardLogger(
@@ -98,7 +89,7 @@ def fit(
                     progress,
                     LearningRateMonitor("step"),
                     _display(run),
-                    *([_Measured(measure)] if measure else []),
+                    _Measured(experiment),
                 ],
                 enable_checkpointing=False,
                 enable_progress_bar=sys.stdout.isatty(),
@@ -109,14 +100,14 @@ def fit(
         except MisconfigurationException as error:  # an accelerator that is not there, for example
             raise ValueError(str(error)) from error
         trainer.fit(
-            module(model, training, steps),
-            datamodule=_Batches(train_batches, valid_batches),
+            experiment.training_module(steps),
+            datamodule=_Batches(experiment),
             ckpt_path=run.checkpoint if run.checkpoint.is_file() else None,
             weights_only=False,
         )
     if not trainer.is_global_zero:
         raise SystemExit  # Lightning started this process only to train
-    run.load_weights(model)
+    run.load_weights(experiment.model)
     return progress.state_dict()
 
 
@@ -156,12 +147,11 @@ class _Lines(pl.Callback):
 class _Measured(pl.Callback):
     """Logs numbers of the model at each validation."""
 
-    def __init__(self, measure: Callable[[Any], Mapping[str, float]]) -> None:
-        self._measure = measure
+    def __init__(self, experiment: Experiment[Any, Any, Any]) -> None:
+        self._experiment = experiment
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        model: Any = pl_module.model
-        pl_module.log_dict(dict(self._measure(model)), sync_dist=True)
+        pl_module.log_dict(dict(self._experiment.measurements()), sync_dist=True)
 
 
 class _Batches(pl.LightningDataModule):
@@ -171,9 +161,9 @@ class _Batches(pl.LightningDataModule):
     from here: Lightning loads it too, but takes the number of batches before.
     """
 
-    def __init__(self, train_batches: Any, valid_batches: Any) -> None:  # noqa: ANN401
+    def __init__(self, experiment: Experiment[Any, Any, Any]) -> None:
         super().__init__()
-        self._train, self._valid = train_batches, valid_batches
+        self._train, self._valid = experiment.train_batches, experiment.valid_batches
         self._made: Any = None
         self._position: dict[str, Any] | None = None
 

@@ -29,6 +29,7 @@ class LanguageModeling(TrainingModule):
     """
 
     model: LanguageModel
+    training_settings: Training
 
     def __init__(self, model: LanguageModel, training: Training, steps: int) -> None:
         super().__init__(model, training, steps)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from define.embedding import parameter_groups
 from define.training.nt_asgd import AveragedSGD
-from define.training.settings import Training
+from define.training.settings import Fitting
 
 __all__ = ["NonFiniteLossError", "TrainingModule", "map_tensors"]
 
@@ -36,7 +36,7 @@ class TrainingModule(pl.LightningModule):
             part of checkpoints; None if there is nothing.
     """
 
-    def __init__(self, model: nn.Module, training: Training, steps: int) -> None:
+    def __init__(self, model: nn.Module, training: Fitting, steps: int) -> None:
         super().__init__()
         self.model = model
         self.training_settings = training

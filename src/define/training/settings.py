@@ -9,73 +9,91 @@ from torch import nn
 from define.training.adam import FusedAdam
 from define.training.schedule import Cosine, Schedule
 
-__all__ = ["Training"]
+__all__ = ["MACHINE", "Fitting", "Training"]
+
+MACHINE = ("precision", "accelerator", "devices", "checkpoint_minutes")
+"""Settings of the machine: a run goes on with others."""
 
 
-@dataclass(frozen=True)
-class Training:
-    """How a language model is trained.
+@dataclass(frozen=True, kw_only=True)
+class Fitting:
+    """How any model is fitted.
 
     Args:
-        epochs: Passes over the training text.
-        batch_size: Columns of text read side by side, over all devices.
-        length: Tokens a segment, the reach of truncated backpropagation through time.
-        random_lengths: Whether segment lengths vary as in AWD-LSTM, and the learning rate of each
-            step with them: it is that of the schedule at a segment of `length`.
+        epochs: Passes over the training data.
         optimizer: Makes the optimizer from the parameters.
         learning_rate: Its learning rate, whatever the optimizer's own default is.
         schedule: What it is multiplied by at each step.
         unit_rate: Factor on the learning rate for what embeddings compute from their Map: the unit
             of DeFINE, the matrix of a projected embedding. One step of Adam there moves all words
             at once, in proportion to the width that is read.
-        activation_regularization: Factor alpha of the mean square of the backbone's dropped
-            output, added to the loss (AR).
-        temporal_activation_regularization: Factor beta of the mean square of the steps in time of
-            the output before dropout, added to the loss (TAR).
         clip: Largest norm of the gradient; 0 does not clip.
-        evaluation_batch_size: Columns of text in validation.
         validations: Validations per epoch.
         patience: Ends training once a validation is worse than the best of those more than this
             many validations before it; 0 never does.
         precision: Lightning's name of the number format: "32-true", "bf16-mixed".
         accelerator: Lightning's name of the kind of device: "auto", "cpu", "gpu".
-        devices: Number of devices; each takes its share of `batch_size`.
+        devices: Number of devices, which share each batch.
         checkpoint_minutes: Time between checkpoints to resume from; there is one at the start of
             each further epoch and at the end too.
-        log_correlation: Whether each validation also logs the mean |correlation| between the
-            embedding's dimensions and its effective rank, over the most frequent words.
     """
 
     epochs: int = 5
-    batch_size: int = 20
-    length: int = 35
-    random_lengths: bool = False
     optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer] = FusedAdam
     learning_rate: float = 0.002
     schedule: Schedule = Cosine()
     unit_rate: float = 1.0
-    activation_regularization: float = 0.0
-    temporal_activation_regularization: float = 0.0
     clip: float = 0.25
-    evaluation_batch_size: int = 20
     validations: int = 1
     patience: int = 0
     precision: str = "32-true"
     accelerator: str = "auto"
     devices: int = 1
     checkpoint_minutes: float = 5.0
-    log_correlation: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "length", "evaluation_batch_size", "validations"):
-            if (value := getattr(self, name)) < 1:
-                raise ValueError(f"{name}={value} must be at least 1.")
+        self._check_from(1, "epochs", "validations", "devices")
         for name in ("learning_rate", "unit_rate"):
             if (value := getattr(self, name)) <= 0:
                 raise ValueError(f"{name}={value} must be above 0.")
-        regularizers = ("activation_regularization", "temporal_activation_regularization")
-        for name in (*regularizers, "clip", "patience"):
-            if (value := getattr(self, name)) < 0:
-                raise ValueError(f"{name}={value} must be at least 0.")
-        if self.devices < 1 or self.batch_size % self.devices:
+        self._check_from(0, "clip", "patience")
+
+    def _check_from(self, least: int, *names: str) -> None:
+        for name in names:
+            if (value := getattr(self, name)) < least:
+                raise ValueError(f"{name}={value} must be at least {least}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training(Fitting):
+    """How a language model is trained: by truncated backpropagation through columns of text.
+
+    Args:
+        batch_size: Columns of text read side by side, over all devices.
+        length: Tokens a segment, the reach of truncated backpropagation through time.
+        random_lengths: Whether segment lengths vary as in AWD-LSTM, and the learning rate of each
+            step with them: it is that of the schedule at a segment of `length`.
+        activation_regularization: Factor alpha of the mean square of the backbone's dropped
+            output, added to the loss (AR).
+        temporal_activation_regularization: Factor beta of the mean square of the steps in time of
+            the output before dropout, added to the loss (TAR).
+        evaluation_batch_size: Columns of text in validation.
+        log_correlation: Whether each validation also logs the mean |correlation| between the
+            embedding's dimensions and its effective rank, over the most frequent words.
+        **fitting: See `Fitting`.
+    """
+
+    batch_size: int = 20
+    length: int = 35
+    random_lengths: bool = False
+    activation_regularization: float = 0.0
+    temporal_activation_regularization: float = 0.0
+    evaluation_batch_size: int = 20
+    log_correlation: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_from(1, "batch_size", "length", "evaluation_batch_size")
+        self._check_from(0, "activation_regularization", "temporal_activation_regularization")
+        if self.batch_size % self.devices:
             raise ValueError(f"devices={self.devices} must divide batch_size={self.batch_size}.")

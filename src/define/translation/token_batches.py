@@ -5,9 +5,9 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from define.data.parallel import Sentences
 from define.data.position import PlannedBatches
 from define.data.segments import PADDING
+from define.translation.parallel import Sentences
 
 _POOL = 64  # batches' worth of pairs that are sorted together
 

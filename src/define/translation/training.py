@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from define.softmax import Softmax, TiedSoftmax
 from define.softmax.chunked import IGNORED
 from define.training.module import TrainingModule
-from define.training.settings import Training
+from define.training.settings import Fitting
 
 __all__ = ["Translating", "smoothed_nll"]
 
@@ -69,7 +69,7 @@ class Translating(TrainingModule):
     """
 
     def __init__(
-        self, model: nn.Module, training: Training, steps: int, label_smoothing: float = 0.1
+        self, model: nn.Module, training: Fitting, steps: int, label_smoothing: float = 0.1
     ) -> None:
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"{label_smoothing=} must be in [0, 1).")

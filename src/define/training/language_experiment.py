@@ -1,0 +1,178 @@
+"""A language model, its text, and how it learns it."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from define.measures import embedding_scalars
+from define.data import END_OF_LINE, PyDocs, Segments, Text, Vocabulary
+from define.models import LanguageModel
+from define.training.continuous_cache import ContinuousCache, cached_nll, choose_cache
+from define.training.evaluation import mean_nll
+from define.training.experiment import Evaluation, Experiment
+from define.training.run import Run
+from define.training.settings import Training
+
+if TYPE_CHECKING:
+    from define.training.language_modeling import LanguageModeling
+
+__all__ = ["LanguageEvaluation", "LanguageModelExperiment"]
+
+
+@dataclass(frozen=True)
+class LanguageEvaluation(Evaluation):
+    """Perplexity of a language model.
+
+    Args:
+        perplexity: Per token.
+        cache: The continuous cache that was mixed in.
+    """
+
+    cache: ContinuousCache | None = None
+
+    def __str__(self) -> str:
+        if self.cache is None:
+            return super().__str__()
+        size, theta, weight = self.cache.size, self.cache.theta, self.cache.weight
+        return f"{super().__str__()} with cache {size=}, {theta=}, {weight=}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageModelExperiment(Experiment[LanguageModel, Text | PyDocs, Training]):
+    """A language model, the text that it learns, and how; see `Experiment`."""
+
+    @staticmethod
+    def settings_of_run(run: Run) -> dict[str, Path]:
+        return {"data.vocabulary": run.vocabulary}
+
+    def check(self) -> None:
+        devices = self.training.devices
+        self.train_batches(0, devices)
+        self.segments("valid")
+        self.segments("test")
+
+    def check_same(self, run: Run, remedy: str) -> None:
+        ours, theirs = self.corpus.vocabulary, Vocabulary.read(run.vocabulary)
+        if theirs.fingerprint != ours.fingerprint:
+            raise ValueError(
+                f"{run.vocabulary} has {len(theirs)} words (fingerprint {theirs.fingerprint}), the "
+                f"text {len(ours)} ({ours.fingerprint}): {remedy}."
+            )
+
+    def write_vocabulary(self, run: Run) -> None:
+        self.corpus.vocabulary.write(run.vocabulary)
+
+    def train_batches(self, rank: int, world_size: int) -> Segments:
+        settings = self.training
+        return Segments(
+            self.corpus.split("train"),
+            settings.batch_size // world_size,
+            settings.length,
+            random_lengths=settings.random_lengths,
+            seed=self.seed,
+            rank=rank,
+            world_size=world_size,
+        )
+
+    def valid_batches(self, rank: int, world_size: int) -> Segments:
+        columns = max(1, self.training.evaluation_batch_size // world_size)
+        return self.segments("valid", columns, rank, world_size)
+
+    def training_module(self, steps: int) -> "LanguageModeling":
+        from define.training.language_modeling import LanguageModeling
+
+        return LanguageModeling(self.model, self.training, steps)
+
+    def measurements(self) -> Mapping[str, float]:
+        if not self.training.log_correlation:
+            return {}
+        return embedding_scalars(self.model.embedding)
+
+    def segments(
+        self, split: str, batch_size: int | None = None, rank: int = 0, world_size: int = 1
+    ) -> Segments:
+        """Batches of a split that hold every token once, for evaluation.
+
+        Args:
+            split: "train", "valid" or "test".
+            batch_size: Columns of text; the recipe's if omitted.
+            rank: Of this process.
+            world_size: The number of processes.
+        """
+        return Segments(
+            self.corpus.split(split),
+            self.training.evaluation_batch_size if batch_size is None else batch_size,
+            self.training.length,
+            drop_last=False,
+            rank=rank,
+            world_size=world_size,
+        )
+
+    def evaluate(
+        self,
+        split: str = "test",
+        *,
+        batch_size: int | None = None,
+        cache: ContinuousCache | None = None,
+        tune_cache: bool = False,
+    ) -> LanguageEvaluation:
+        """Perplexity of the model as it is on a split of its text.
+
+        Args:
+            split: "train", "valid" or "test".
+            batch_size: Columns of text; the recipe's if omitted. With 1 every token has all tokens
+                before it as context.
+            cache: Remembers recent hidden states, for each column its own.
+            tune_cache: Whether to choose theta and weight of the cache (of that size) on the
+                validation text first.
+        """
+        if tune_cache:
+            segments = self.segments("valid", batch_size)
+            cache = choose_cache(self.model, segments, cache or ContinuousCache(), title="cache")
+        segments = self.segments(split, batch_size)
+        if cache is None:
+            nll = mean_nll(self.model, segments, split)
+        else:
+            settings = cache.size, [cache.theta], [cache.weight]
+            nll = cached_nll(self.model, segments, *settings, title=split).item()
+        return LanguageEvaluation(math.exp(nll), cache)
+
+    def generate(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self,
+        prompt: str,
+        length: int,
+        *,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        seed: int = 1,
+    ) -> str:
+        """Continues a prompt with the model as it is; the text itself need not be there.
+
+        Args:
+            prompt: Words as in the training text, separated by spaces; may be empty.
+            length: Words to add.
+            temperature: See `LanguageModel.generate`.
+            top_k: See `LanguageModel.generate`.
+            seed: Of the samples.
+        """
+        vocabulary = self.corpus.vocabulary
+        # A line's end goes before: what follows is the beginning of a line.
+        ids = vocabulary.encode([END_OF_LINE, *prompt.split()])
+        new = self.model.eval().generate(
+            torch.tensor([ids]),
+            length,
+            temperature=temperature,
+            top_k=top_k,
+            generator=torch.Generator().manual_seed(seed),
+        )
+        lines = [[]]
+        for word in (*prompt.split(), *vocabulary.decode(new[0].tolist())):
+            if word == END_OF_LINE:
+                lines.append([])
+            else:
+                lines[-1].append(word)
+        return "\n".join(" ".join(words) for words in lines)
