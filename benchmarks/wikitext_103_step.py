@@ -13,6 +13,7 @@ import argparse
 import multiprocessing
 import statistics
 import time
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -21,7 +22,8 @@ from torch import Tensor, nn
 
 from define import AdaptiveEmbedding, LanguageModel
 from define.data.files import read_lines
-from define.recipes.models import Unit, transformer_xl
+from define.recipes.embeddings import Unit
+from define.recipes.models import transformer_xl
 from define.training import FusedAdam, peak_memory
 
 NUM_EMBEDDINGS = 267_735
@@ -32,10 +34,10 @@ CUTOFFS = (20_000, 40_000, 200_000)
 def model_of(name: str, layers: int, length: int, max_groups: int) -> LanguageModel:
     """A row of Table 2."""
     map_dim = 128 if name == "n 128 + DeFINE" else 384
+    make = partial(AdaptiveEmbedding, cutoffs=CUTOFFS, map_dim=map_dim, div_value=1)
     return transformer_xl(
         NUM_EMBEDDINGS,
-        lambda v, m: AdaptiveEmbedding(v, m, cutoffs=CUTOFFS, map_dim=map_dim, div_value=1),
-        Unit(expand_dim=4096, max_groups=max_groups) if map_dim == 128 else None,
+        Unit(expand_dim=4096, max_groups=max_groups).on(make) if map_dim == 128 else make,
         depth=layers,
         inner_dim=1920,
         memory_length=length,

@@ -69,7 +69,7 @@ def test_a_run_folder_is_not_used_twice(trained, folder, tmp_path, capsys, monke
 
     run = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr("define.recipes.experiment.mean_nll", _killed)
+        patch.setattr("define.training.language_experiment.mean_nll", _killed)
         with pytest.raises(Killed):
             main(arguments(folder, run))
     with (folder / "train.txt").open("a") as file:
@@ -130,7 +130,7 @@ def test_an_interruption_is_one_line(folder, tmp_path, capsys, monkeypatch, inte
     def step(*_):
         raise interrupt
 
-    monkeypatch.setattr("define.recipes.experiment.mean_nll", step)
+    monkeypatch.setattr("define.training.language_experiment.mean_nll", step)
     command = arguments(folder, tmp_path / "run", "--training.length", "50")
     assert failure(capsys, *command) == "define: interrupted"
 

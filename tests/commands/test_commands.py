@@ -6,7 +6,6 @@ from messages import failure
 from tiny import arguments, experiment, write_text
 
 from define.__main__ import main
-from define.recipes import evaluate
 
 
 def test_train_prints_a_row_and_goes_on_no_further(trained, tmp_path, capsys):
@@ -31,7 +30,7 @@ def test_evaluate_prints_the_perplexity_of_a_split(trained, capsys):
     assert f"valid perplexity {summary['valid_perplexity']:.2f}" in capsys.readouterr().out
     main(["evaluate", str(run.path), "--batch_size", "1"])
     setting = experiment(folder)
-    expected = evaluate(setting, run, batch_size=1)
+    expected = setting.evaluate(batch_size=1).perplexity
     assert f"{expected:.2f}" != f"{summary['test_perplexity']:.2f}"
     assert f"test perplexity {expected:.2f}" in capsys.readouterr().out
 

@@ -8,7 +8,7 @@ import yaml
 from messages import failure
 
 from define.__main__ import main
-from define.commands.common import RECIPES
+from define.recipes.settings import RECIPES
 
 
 @pytest.mark.parametrize("name", RECIPES)

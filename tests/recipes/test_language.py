@@ -14,7 +14,7 @@ from define import (
     TiedSoftmax,
 )
 from define.data import PyDocs, Segments, Text
-from define.recipes import pydocs, text, train
+from define.recipes import pydocs, text
 from define.training import Run, Training, mean_nll
 from define.training.language_modeling import LanguageModeling
 
@@ -49,7 +49,7 @@ def define_on_adaptive(num_embeddings, embedding_dim):
 
 
 def test_a_recipe_as_it_is_fits_two_steps(folder, tmp_path, steps):
-    summary = train(text(Text(folder), training=TWO_STEPS), Run(tmp_path / "run"))
+    summary = text(Text(folder), training=TWO_STEPS).train(Run(tmp_path / "run"))
     assert steps == [(4, 250), (4, 249)]
     assert summary["embedding"] == "DeFINE"
     assert 1 < summary["valid_perplexity"] < 1000 and 1 < summary["test_perplexity"] < 1000
@@ -60,7 +60,7 @@ def test_pydocs_fits_two_steps(tmp_path, monkeypatch, steps):
     monkeypatch.setattr("define.data.pydocs.documents", lambda _: iter([lines] * 20))
     experiment = pydocs(PyDocs(max_size=40), training=TWO_STEPS)
     assert experiment.model.head.num_classes == 40
-    summary = train(experiment, Run(tmp_path / "run"))
+    summary = experiment.train(Run(tmp_path / "run"))
     assert len(steps) > 1 and math.isfinite(summary["test_perplexity"])
 
 
@@ -73,7 +73,7 @@ def test_every_embedding_fits_with_every_output(embedding, cutoffs, folder, tmp_
     model = setting.model
     valid = Segments(setting.data.open().split("valid"), 4, 100, drop_last=False)
     before = math.exp(mean_nll(model, valid))
-    summary = train(setting, Run(tmp_path / "run"))
+    summary = setting.train(Run(tmp_path / "run"))
     bands = cutoffs or embedding in (adaptive, define_on_adaptive)
     assert isinstance(model.head, AdaptiveSoftmax if bands else TiedSoftmax)
     assert summary["valid_perplexity"] < before

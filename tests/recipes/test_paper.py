@@ -4,7 +4,7 @@ from functools import partial
 import pytest
 
 from define.measures.counting import shapes_only
-from define.recipes.paper import awd_lstm, lstm, paper_json, paper_rows, paper_table, unit
+from define.measures.paper import awd_lstm, lstm, paper_json, paper_rows, paper_table, unit
 
 
 @pytest.fixture(scope="module")

@@ -12,13 +12,10 @@ from define import ProjectedEmbedding
 from define.data import Segments, Text
 from define.dropout import WordDropout
 from define.recipes import (
-    evaluate,
     penn_treebank,
     penn_treebank_fast,
     penn_treebank_finetune,
     penn_treebank_small,
-    train,
-    tune_cache,
 )
 from define.training import AveragedSGD, ContinuousCache, Run, Training, cached_nll
 from define.training.language_modeling import LanguageModeling
@@ -120,21 +117,21 @@ def steps(monkeypatch):
 def test_a_recipe_fits_a_few_steps(recipe, embedding, folder, tmp_path, steps):
     options = {**SMALL, **({"embedding": embedding} if embedding else {})}
     setting = recipe(Text(folder), training=two_steps(default(recipe)), **options)
-    summary = train(setting, Run(tmp_path / "run"))
+    summary = setting.train(Run(tmp_path / "run"))
     assert len(steps) >= 2 and sum(steps) == 4 * (199 // 4)
     assert math.isfinite(summary["test_perplexity"])
 
 
 def test_the_published_model_at_its_full_size_fits_two_steps(folder, tmp_path, steps):
     training = two_steps(default(penn_treebank), random_lengths=False)
-    summary = train(penn_treebank(Text(folder), training=training), Run(tmp_path / "run"))
+    summary = penn_treebank(Text(folder), training=training).train(Run(tmp_path / "run"))
     assert steps == [100, 96]
     assert math.isfinite(summary["test_perplexity"])
 
 
 def test_finetuning_goes_on_from_the_best_weights(folder, tmp_path, monkeypatch):
     first = Run(tmp_path / "first")
-    train(penn_treebank(Text(folder), training=two_steps(default(penn_treebank)), **SMALL), first)
+    penn_treebank(Text(folder), training=two_steps(default(penn_treebank)), **SMALL).train(first)
     first.config.touch()
     training = two_steps(default(penn_treebank_finetune), epochs=2, learning_rate=1.0)
     seen, step = [], LanguageModeling.training_step
@@ -151,7 +148,7 @@ def test_finetuning_goes_on_from_the_best_weights(folder, tmp_path, monkeypatch)
     setting = make(start_from=first.path)
     expected = make(start_from=first.path).model
     first.load_weights(expected)
-    train(setting, Run(tmp_path / "second"))
+    setting.train(Run(tmp_path / "second"))
     assert all(torch.equal(a, b) for a, b in zip(seen[0], expected.parameters(), strict=True))
 
 
@@ -160,7 +157,7 @@ def test_what_cannot_be_started_from_is_named(folder, tmp_path, monkeypatch):
     make = functools.partial(penn_treebank_finetune, training=two_steps(Training()), **SMALL)
     with pytest.raises(ValueError, match="start_from=None"):
         make(Text(folder))
-    train(penn_treebank(Text(folder), training=two_steps(Training()), **SMALL), first)
+    penn_treebank(Text(folder), training=two_steps(Training()), **SMALL).train(first)
     first.config.touch()
 
     def trained(*_):
@@ -169,24 +166,27 @@ def test_what_cannot_be_started_from_is_named(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(LanguageModeling, "training_step", trained)
     run = Run(tmp_path / "run")
     with pytest.raises(FileNotFoundError, match="nowhere is no trained run"):
-        train(make(Text(folder), start_from=tmp_path / "nowhere"), run)
+        make(Text(folder), start_from=tmp_path / "nowhere").train(run)
     other = functools.partial(make, **{**SMALL, "hidden_size": 21})
     with pytest.raises(ValueError, match=r"first.* does not fit the model"):
-        train(other(Text(folder), start_from=first.path), run)
+        other(Text(folder), start_from=first.path).train(run)
     with (folder / "train.txt").open("a") as file:
         file.write("another another word word\n")
     with pytest.raises(ValueError, match=r"first.* has 42 words .*, the text 44 .*another run"):
-        train(make(Text(folder), start_from=first.path), Run(tmp_path / "third"))
+        make(Text(folder), start_from=first.path).train(Run(tmp_path / "third"))
 
 
 def test_evaluation_with_a_cache(folder, tmp_path):
     run, setting = Run(tmp_path / "run"), experiment(folder, learning_rate=0.02)
-    train(setting, run)
-    plain = evaluate(setting, run, "valid", 1)
-    assert evaluate(setting, run, "valid", 1, ContinuousCache(weight=0.0)) == pytest.approx(plain)
-    best = tune_cache(setting, run, ContinuousCache(size=50), 1)
-    tuned = evaluate(setting, run, "valid", 1, best)
-    assert best.size == 50 and tuned <= evaluate(setting, run, "valid", 1, ContinuousCache(50))
+    setting.train(run)
+    plain = setting.evaluate("valid", batch_size=1).perplexity
+    weightless = setting.evaluate("valid", batch_size=1, cache=ContinuousCache(weight=0.0))
+    assert weightless.perplexity == pytest.approx(plain)
+    tuned = setting.evaluate("valid", batch_size=1, cache=ContinuousCache(size=50), tune_cache=True)
+    best = tuned.cache
+    assert best.size == 50
+    untuned = setting.evaluate("valid", batch_size=1, cache=ContinuousCache(50))
+    assert tuned.perplexity <= untuned.perplexity
     segments = Segments(setting.data.open().split("valid"), 1, 5, drop_last=False)
     nll = cached_nll(setting.model, segments, 50, [best.theta], [best.weight])
-    assert tuned == pytest.approx(math.exp(nll))
+    assert tuned.perplexity == pytest.approx(math.exp(nll))

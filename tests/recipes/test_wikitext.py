@@ -1,5 +1,6 @@
 """Recipes of Tables 1a and 2: their parameters at full size, and two steps at a small one."""
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -11,17 +12,15 @@ from torch import nn
 from define import AdaptiveEmbedding, AdaptiveSoftmax, DeFINE, ProjectedEmbedding, TiedSoftmax
 from define.data import Text
 from define.measures.counting import shapes_only
+from define.measures.paper import paper_rows
 from define.recipes import (
-    evaluate,
-    train,
     wikipedia_25m,
     wikitext_2,
     wikitext_2_transformer_xl,
     wikitext_103,
     wikitext_103_lstm,
 )
-from define.recipes.models import Unit
-from define.recipes.paper import paper_rows
+from define.recipes.embeddings import Unit
 from define.training import Run, StepDecay, Training
 
 
@@ -125,10 +124,10 @@ def projected(num_embeddings, embedding_dim):
 
 def fits(experiment, tmp_path):
     run = Run(tmp_path / "run")
-    summary = train(experiment, run)
+    summary = experiment.train(run)
     assert summary["tokens"] == 4 * (250 + 249)  # two steps
     assert 1 < summary["valid_perplexity"] < 1000 and 1 < summary["test_perplexity"] < 1000
-    again = evaluate(experiment, run)
+    again = experiment.evaluate().perplexity
     assert again == pytest.approx(summary["test_perplexity"])
     return summary
 
@@ -209,16 +208,18 @@ def test_a_split_that_is_missing_elsewhere(folder, tmp_path):
 
 
 def test_unit_takes_any_map():
-    for map in (nn.Embedding(20, 8), AdaptiveEmbedding(20, 8, cutoffs=[5], map_dim=4)):
-        embedding = SMALL_UNIT(map, 6)
-        assert embedding.map is map and embedding(torch.arange(20)).shape == (20, 6)
+    adaptive = functools.partial(AdaptiveEmbedding, cutoffs=[5], map_dim=4)
+    for make in (nn.Embedding, adaptive):
+        embedding = SMALL_UNIT.on(make)(20, 6)
+        assert type(embedding.map) is getattr(make, "func", make)
+        assert embedding(torch.arange(20)).shape == (20, 6)
         assert len(embedding.expand.widths) == 2
 
 
 def test_the_unit_starts_at_the_scale_of_its_map():
     """However small: what the tied softmax of a Transformer needs."""
-    with torch.no_grad():
-        for std in (0.02, 1.0):
-            map = AdaptiveEmbedding(500, 64, cutoffs=[100], map_dim=32, div_value=1, std=std)
-            weight = Unit(expand_dim=256, max_groups=8)(map, 64).weight
-            assert weight.std().item() == pytest.approx(std, rel=0.25)
+    for std in (0.02, 1.0):
+        make = functools.partial(AdaptiveEmbedding, cutoffs=[100], map_dim=32, div_value=1, std=std)
+        with torch.no_grad():
+            weight = Unit(expand_dim=256, max_groups=8).on(make)(500, 64).weight
+        assert weight.std().item() == pytest.approx(std, rel=0.25)

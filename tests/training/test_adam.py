@@ -5,7 +5,6 @@ import torch
 from tiny import experiment
 from torch import nn
 
-from define.recipes import train
 from define.training import FusedAdam, TransformerAdam
 
 
@@ -41,4 +40,4 @@ def test_it_is_torchs_adam(ours, theirs):
 def test_its_gradients_can_be_clipped_in_low_precision(folder, run):
     setting = experiment(folder, learning_rate=0.03, precision="bf16-mixed", clip=0.25)
     assert setting.training.optimizer is FusedAdam
-    assert train(setting, run)["valid_perplexity"] < 30  # of 48 words
+    assert setting.train(run)["valid_perplexity"] < 30  # of 48 words

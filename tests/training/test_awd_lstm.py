@@ -5,7 +5,6 @@ import torch
 from tiny import Killed, experiment
 
 from define import DeFINE, LanguageModel, TiedSoftmax, TransformerXL
-from define.recipes import train
 from define.training import NTASGD, Constant, Training
 from define.training.language_modeling import LanguageModeling
 
@@ -38,7 +37,7 @@ def test_the_rate_of_each_step_follows_the_length_of_its_segment(folder, run, mo
     monkeypatch.setattr(NTASGD, "step", gradients)
     options = {"length": 20, "random_lengths": True, "clip": 0.0, "schedule": Constant()}
     setting = experiment(folder, optimizer=sgd, learning_rate=0.5, **options)
-    train(setting, run)
+    setting.train(run)
     lengths = [length for length, _ in steps]
     assert len(set(lengths)) > 3
     for i, (length, before) in enumerate(steps[:-1]):
@@ -66,7 +65,7 @@ def test_the_loss_has_the_regularizers_and_the_log_has_not(folder, run, monkeypa
     monkeypatch.setattr(LanguageModeling, "training_step", noting)
     factors = {"activation_regularization": 2.0, "temporal_activation_regularization": 3.0}
     setting = experiment(folder, dropout=0.4, length=1000, **factors)
-    train(setting, run)
+    setting.train(run)
     [(loss, nll, raw, dropped, logged)] = found
     assert (dropped == 0).any()
     squares, changes = dropped.pow(2).mean(), (raw[:, 1:] - raw[:, :-1]).pow(2).mean()
@@ -105,7 +104,7 @@ def test_the_means_are_validated_and_saved_and_training_goes_on_without(folder, 
     # A rate so large that it jumps about: its averages are far better.
     more = {"optimizer": averaging, "learning_rate": 20.0, "schedule": Constant(), "clip": 1.0}
     setting = experiment(folder, epochs=6, length=50, **more)
-    summary = train(setting, run)
+    summary = setting.train(run)
     begun = [averaged for averaged, _ in means]
     first = next(i for i, averaged in enumerate(begun) if averaged)
     assert first >= 2 and begun[first:] == [10 * (i + 1) for i in range(len(begun) - first)]
@@ -129,11 +128,11 @@ def test_patience_ends_training_and_stays_at_the_end(folder, run, monkeypatch):
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr("define.recipes.experiment.mean_nll", killed)
+        patch.setattr("define.training.language_experiment.mean_nll", killed)
         with pytest.raises(Killed):
-            train(setting, run)
+            setting.train(run)
     steps = torch.load(run.checkpoint, weights_only=False)["global_step"]
-    history = [p for _, p in train(setting, run)["history"]]
+    history = [p for _, p in setting.train(run)["history"]]
     assert torch.load(run.checkpoint, weights_only=False)["global_step"] == steps
     assert len(history) < 30 and steps == 10 * len(history)
     worse = [i > 1 and p > min(history[: i - 1]) for i, p in enumerate(history)]

@@ -5,7 +5,6 @@ import torch
 from tiny import cache_in, experiment, write_text
 
 from define.data import Segments
-from define.recipes import evaluate, train
 from define.training import Run, mean_nll
 
 
@@ -16,7 +15,7 @@ def trained(tmp_path_factory):
     setting = experiment(write_text(root / "text"), dropout=0.3, length=7, learning_rate=0.02)
     run = Run(root / "run")
     with cache_in(root / "cache"):
-        return setting, run, train(setting, run)
+        return setting, run, setting.train(run)
 
 
 def whole_nll(model, ids):
@@ -33,7 +32,7 @@ def test_one_column_has_the_whole_text_as_context(trained):
     for split in ("valid", "test"):
         ids = setting.data.open().split(split)
         expected = math.exp(whole_nll(setting.model, ids) / (len(ids) - 1))
-        assert evaluate(setting, run, split, batch_size=1) == pytest.approx(expected, rel=1e-6)
+        assert setting.evaluate(split, batch_size=1).perplexity == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("columns", [3, 4, 7])
@@ -44,7 +43,9 @@ def test_each_token_but_the_first_counts_once(trained, columns):
     starts = range(0, len(ids) - 1, places)
     total = sum(whole_nll(setting.model, ids[start : start + places + 1]) for start in starts)
     expected = math.exp(total / (len(ids) - 1))
-    assert evaluate(setting, run, "valid", columns) == pytest.approx(expected, rel=1e-6)
+    assert setting.evaluate("valid", batch_size=columns).perplexity == pytest.approx(
+        expected, rel=1e-6
+    )
 
 
 def test_validation_in_training_is_the_mean_of_the_same_weights(trained):
@@ -54,8 +55,8 @@ def test_validation_in_training_is_the_mean_of_the_same_weights(trained):
     expected = math.exp(mean_nll(setting.model, segments))
     [[tokens, perplexity]] = summary["history"]
     assert perplexity == pytest.approx(expected, rel=1e-6)
-    assert evaluate(setting, run, "valid") == pytest.approx(expected, rel=1e-12)
-    assert evaluate(setting, run) == pytest.approx(summary["test_perplexity"], rel=1e-12)
+    assert setting.evaluate("valid").perplexity == pytest.approx(expected, rel=1e-12)
+    assert setting.evaluate().perplexity == pytest.approx(summary["test_perplexity"], rel=1e-12)
     assert tokens == summary["tokens"]
 
 
@@ -71,4 +72,4 @@ def test_the_mode_of_the_model_stays(trained, mode):
 def test_no_columns(trained):
     setting, run, _ = trained
     with pytest.raises(ValueError, match="batch_size=0"):
-        evaluate(setting, run, batch_size=0)
+        setting.evaluate(batch_size=0)

@@ -8,7 +8,6 @@ from tiny import Killed, experiment
 
 from define.data import Segments
 from define.measures import RunSummary
-from define.recipes import train
 from define.training import Constant, Cosine, FusedAdam, mean_nll, peak_memory
 from define.training.language_modeling import LanguageModeling
 from define.training.module import NonFiniteLossError
@@ -34,7 +33,7 @@ def test_every_step_has_the_rate_of_the_schedule(folder, run, monkeypatch):
 
     monkeypatch.setattr(LanguageModeling, "training_step", noting)
     schedule = Cosine(warmup=0.25, final=0.2)
-    train(experiment(folder, epochs=2, length=50, learning_rate=0.01, schedule=schedule), run)
+    experiment(folder, epochs=2, length=50, learning_rate=0.01, schedule=schedule).train(run)
     factors = [schedule.factor(s, 20) for s in range(20)]
     assert rates == pytest.approx([0.01 * factor for factor in factors])
 
@@ -50,7 +49,7 @@ def test_the_unit_can_have_a_learning_rate_of_its_own(folder, run):
     embedding = setting.model.embedding
     unit = [*embedding.expand.parameters(), *embedding.reduce.parameters()]
     map, before = embedding.map.weight, [p.detach().clone() for p in setting.model.parameters()]
-    train(setting, run)
+    setting.train(run)
     assert rates(run) == [(len(before) - len(unit), 0.5), (len(unit), 0.05)]
     # The first step of Adam moves each weight that has a gradient by its learning rate.
     for parameter, old in zip(setting.model.parameters(), before, strict=True):
@@ -63,7 +62,7 @@ def test_the_unit_can_have_a_learning_rate_of_its_own(folder, run):
 
 def test_a_rate_for_the_unit_without_a_unit_is_one_group(folder, run):
     setting = one_step(folder, embedding=torch.nn.Embedding, learning_rate=0.5, unit_rate=0.1)
-    train(setting, run)
+    setting.train(run)
     assert rates(run) == [(len(list(setting.model.parameters())), 0.5)]
 
 
@@ -73,7 +72,7 @@ def adamw(parameters):
 
 @pytest.mark.parametrize("optimizer", [torch.optim.SGD, FusedAdam, adamw])
 def test_the_learning_rate_is_that_of_any_optimizer(folder, run, optimizer):
-    train(one_step(folder, optimizer=optimizer, learning_rate=0.5), run)
+    one_step(folder, optimizer=optimizer, learning_rate=0.5).train(run)
     saved = torch.load(run.checkpoint, weights_only=False)
     [group] = saved["optimizer_states"][0]["param_groups"]
     assert group["lr"] == 0.5
@@ -89,7 +88,7 @@ def test_clipping_bounds_the_norm_of_the_gradient(folder, run, clip):
     setting.model(*batch)[0].mean().backward()
     gradient = torch.cat([parameter.grad.flatten() for parameter in setting.model.parameters()])
     assert gradient.norm() > 0.01
-    train(setting, run)
+    setting.train(run)
     after = setting.model.parameters()
     moved = torch.cat([(b - a).flatten() for a, b in zip(after, before, strict=True)])
     expected = gradient if clip == 0 else clip * gradient / gradient.norm()
@@ -97,7 +96,7 @@ def test_clipping_bounds_the_norm_of_the_gradient(folder, run, clip):
 
 
 def test_the_loss_falls_on_a_text_that_can_be_learned(folder, run):
-    summary = train(experiment(folder, epochs=2, learning_rate=0.03, validations=2), run)
+    summary = experiment(folder, epochs=2, learning_rate=0.03, validations=2).train(run)
     perplexities = [perplexity for _, perplexity in summary["history"]]
     # The first word of a line is one of 48, all others are certain: at best 48 ** 0.1 = 1.5.
     assert perplexities == sorted(perplexities, reverse=True)
@@ -111,7 +110,7 @@ def test_the_loss_falls_on_a_text_that_can_be_learned(folder, run):
 
 def test_the_run_folder_has_summary_logs_and_vocabulary(folder, run):
     setting = experiment(folder, epochs=2, length=50, validations=2)
-    summary = train(setting, run)
+    summary = setting.train(run)
     assert json.loads(run.summary.read_text()) == summary
     counts = setting.model.parameter_counts()
     assert RunSummary.from_json(run.summary) == RunSummary(
@@ -153,8 +152,8 @@ def test_each_start_has_a_version_of_both_logs(folder, run, monkeypatch):
 
     monkeypatch.setattr(LanguageModeling, "on_validation_epoch_start", killed)
     with pytest.raises(Killed):
-        train(experiment(folder, epochs=2, length=50), run)
-    train(experiment(folder, epochs=2, length=50), run)
+        experiment(folder, epochs=2, length=50).train(run)
+    experiment(folder, epochs=2, length=50).train(run)
     versions = sorted((run.path / "logs").iterdir())
     assert [version.name for version in versions] == ["version_0", "version_1"]
     for version in versions:
@@ -175,7 +174,7 @@ def test_the_weights_are_those_of_the_best_validation(folder, run, monkeypatch):
 
     monkeypatch.setattr(LanguageModeling, "on_train_epoch_start", spoil)
     setting = experiment(folder, epochs=3, length=50, learning_rate=0.01)
-    summary = train(setting, run)
+    summary = setting.train(run)
     one, two, three = (perplexity for _, perplexity in summary["history"])
     assert two < one and two < three
     assert summary["valid_perplexity"] == two
@@ -198,7 +197,7 @@ def test_a_loss_that_is_nan_leaves_the_last_good_state(folder, run, monkeypatch)
     monkeypatch.setattr(LanguageModeling, "training_step", spoil)
     setting = experiment(folder, epochs=2, length=50, checkpoint_minutes=0)
     with pytest.raises(NonFiniteLossError, match="loss is nan in epoch 2, after 14 steps"):
-        train(setting, run)
+        setting.train(run)
     assert len(calls) == 15  # it stopped at once
     assert run.checkpoint.read_bytes() == calls[-1]
     saved = torch.load(run.checkpoint, weights_only=False)
@@ -222,7 +221,7 @@ def test_a_validation_loss_that_is_not_finite_stops_training(folder, run, monkey
     setting = experiment(folder, epochs=2, length=50)
     message = "validation loss is nan in epoch 2, after 20 steps"
     with pytest.raises(NonFiniteLossError, match=message):
-        train(setting, run)
+        setting.train(run)
     run.load_weights(setting.model)
     assert all(parameter.isfinite().all() for parameter in setting.model.parameters())
 
@@ -247,19 +246,19 @@ def test_a_parameter_that_is_not_finite_is_not_saved(folder, run):
     setting = experiment(folder, length=50, optimizer=Spoiling, checkpoint_minutes=0)
     message = r"Parameter embedding\.\S+ is not finite in epoch 1, after 3 steps"
     with pytest.raises(NonFiniteLossError, match=message):
-        train(setting, run)
+        setting.train(run)
     saved = torch.load(run.checkpoint, weights_only=False)
     assert saved["global_step"] == 2
     assert not list(run.path.rglob("*.partial"))
 
 
 def test_another_vocabulary_is_refused_before_training(folder, run):
-    train(experiment(folder, length=50), run)
+    experiment(folder, length=50).train(run)
     before = run.weights.read_bytes(), run.vocabulary.read_bytes()
     text = folder / "train.txt"
     text.write_text(text.read_text() + "another another word word\n")
     with pytest.raises(ValueError, match="has 50 words .*, the text 52 .*: train into another"):
-        train(experiment(folder, length=50), run)
+        experiment(folder, length=50).train(run)
     assert (run.weights.read_bytes(), run.vocabulary.read_bytes()) == before
 
 
@@ -272,7 +271,7 @@ def test_a_split_too_short_for_its_columns_fails_before_training(folder, run, mo
 
     monkeypatch.setattr(LanguageModeling, "training_step", trained)
     with pytest.raises(ValueError, match="3 tokens is too short for batch_size=4"):
-        train(experiment(folder), run)
+        experiment(folder).train(run)
     assert not run.weights.exists()
 
 
@@ -280,4 +279,4 @@ def test_a_device_that_is_not_there_is_named(folder, run):
     if torch.cuda.is_available():
         pytest.skip("it is there")
     with pytest.raises(ValueError, match="(?i)cuda"):
-        train(experiment(folder, accelerator="cuda"), run)
+        experiment(folder, accelerator="cuda").train(run)

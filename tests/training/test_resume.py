@@ -13,7 +13,6 @@ from tiny import Killed, arguments, experiment, write_text
 
 from define.__main__ import main
 from define.measures import RunSummary
-from define.recipes import train
 from define.training import NTASGD, Constant, Run
 from define.training.language_modeling import LanguageModeling
 
@@ -76,7 +75,7 @@ def whole(request, folder, tmp_path, monkeypatch):
             start(self)
 
         patch.setattr(LanguageModeling, "on_train_epoch_start", note)
-        summary = train(dropped(folder, **settings), run)
+        summary = dropped(folder, **settings).train(run)
     ends = [*lengths[2:], len(steps)]
     assert len({b - a for a, b in zip([0, *ends], ends, strict=False)}) > 1
     return run, summary, settings, ends
@@ -90,8 +89,8 @@ def test_killed_in_training(whole, folder, tmp_path, monkeypatch):
         with monkeypatch.context() as patch:
             kill_at(patch, "training_step", step)
             with pytest.raises(Killed):
-                train(dropped(folder, checkpoint_minutes=0, **settings), again)
-        resumed = train(dropped(folder, checkpoint_minutes=0, **settings), again)
+                dropped(folder, checkpoint_minutes=0, **settings).train(again)
+        resumed = dropped(folder, checkpoint_minutes=0, **settings).train(again)
         assert_equal_runs(run, again, (summary, resumed))
 
 
@@ -102,8 +101,8 @@ def test_killed_in_validation(whole, folder, tmp_path, monkeypatch):
         with monkeypatch.context() as patch:
             kill_at(patch, "validation_step", call)
             with pytest.raises(Killed):
-                train(dropped(folder, checkpoint_minutes=0, **settings), again)
-        resumed = train(dropped(folder, checkpoint_minutes=0, **settings), again)
+                dropped(folder, checkpoint_minutes=0, **settings).train(again)
+        resumed = dropped(folder, checkpoint_minutes=0, **settings).train(again)
         assert_equal_runs(run, again, (summary, resumed))
 
 
@@ -114,9 +113,9 @@ def test_killed_between_epochs_with_rare_checkpoints(whole, folder, tmp_path, mo
         with monkeypatch.context() as patch:
             kill_at(patch, "on_train_epoch_start", epoch)
             with pytest.raises(Killed):
-                train(dropped(folder, checkpoint_minutes=1e6, **settings), again)
+                dropped(folder, checkpoint_minutes=1e6, **settings).train(again)
         assert again.checkpoint.exists() == (epoch == 3)
-    resumed = train(dropped(folder, checkpoint_minutes=1e6, **settings), again)
+    resumed = dropped(folder, checkpoint_minutes=1e6, **settings).train(again)
     assert_equal_runs(run, again, (summary, resumed))
 
 
@@ -140,7 +139,7 @@ def test_killed_around_the_trigger_of_averaging(folder, tmp_path, monkeypatch):
             return step(self, batch)
 
         patch.setattr(LanguageModeling, "training_step", note)
-        summary = train(setting(validations=2), whole)
+        summary = setting(validations=2).train(whole)
     trigger = averaged.index(0)  # the step after the validation that begins it
     assert averaged[-1] > 2
     for call in (trigger, trigger + 1, trigger + 2, trigger + 3, len(averaged)):
@@ -148,8 +147,8 @@ def test_killed_around_the_trigger_of_averaging(folder, tmp_path, monkeypatch):
         with monkeypatch.context() as patch:
             kill_at(patch, "training_step", call)
             with pytest.raises(Killed):
-                train(setting(validations=2, checkpoint_minutes=0), again)
-        resumed = train(setting(validations=2, checkpoint_minutes=0), again)
+                setting(validations=2, checkpoint_minutes=0).train(again)
+        resumed = setting(validations=2, checkpoint_minutes=0).train(again)
         assert_equal_runs(whole, again, (summary, resumed))
 
 
@@ -161,12 +160,12 @@ def test_killed_after_training_is_not_trained_again(whole, folder, tmp_path, mon
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr("define.recipes.experiment.mean_nll", killed)
+        patch.setattr("define.training.language_experiment.mean_nll", killed)
         with pytest.raises(Killed):
-            train(dropped(folder, **settings), again)
+            dropped(folder, **settings).train(again)
     assert not again.summary.exists()
     steps = kill_at(monkeypatch, "training_step", -1)
-    resumed = train(dropped(folder, **settings), again)
+    resumed = dropped(folder, **settings).train(again)
     assert not steps
     assert_equal_runs(run, again, (summary, resumed))
 
@@ -196,11 +195,11 @@ def test_the_peak_of_memory_is_that_of_all_starts(folder, tmp_path, monkeypatch)
     with monkeypatch.context() as patch:
         kill_at(patch, "training_step", 9)
         with pytest.raises(Killed):
-            train(dropped(folder, checkpoint_minutes=0), run)
+            dropped(folder, checkpoint_minutes=0).train(run)
     checkpoint = torch.load(run.checkpoint, weights_only=False)
     (progress,) = (state for state in checkpoint["callbacks"].values() if "history" in state)
     assert progress["peak_memory"] > 2**26
     progress["peak_memory"] = 2**50
     torch.save(checkpoint, run.checkpoint)
-    assert train(dropped(folder), run)["peak_memory"] == 2**50
+    assert dropped(folder).train(run)["peak_memory"] == 2**50
     assert RunSummary.from_json(run.summary).peak_memory == 2**50

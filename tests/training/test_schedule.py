@@ -5,7 +5,7 @@ from tiny import arguments
 from yaml import safe_load
 
 from define.__main__ import main
-from define.commands.common import open_run
+from define.recipes.settings import open_run
 from define.training import Constant, Cosine, InverseSquareRoot, StepDecay
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from tiny_pairs import SIZE, pairs, write_pairs
 
-from define.data import BytePairs, ParallelText
+from define.data import BytePairs
+from define.translation import ParallelText
 
 
 def test_sentences_come_back(folder):

@@ -6,8 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from define.data import Sentences, TokenBatches
-from define.data.token_batches import token_plan
+from define.translation import Sentences, TokenBatches
+from define.translation.token_batches import token_plan
 
 
 def sentences(lengths, first):

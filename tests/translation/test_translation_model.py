@@ -5,8 +5,8 @@ from torch import nn
 from transformers import MarianMTModel
 
 from define import DeFINE, ProjectedEmbedding, Softmax, TiedSoftmax
-from define.huggingface.translation import TranslationModel
-from define.recipes.paper import translation_counts, unit
+from define.measures.paper import translation_counts, unit
+from define.translation.model import TranslationModel
 
 V = 40
 MAKERS = {

@@ -13,8 +13,8 @@ from tiny_pairs import SOURCE, TARGET, arguments, write_pairs
 from define.__main__ import main
 from define.data import BytePairs
 from define.measures import RunSummary
-from define.recipes.translation_experiment import bleu
 from define.training import Run
+from define.translation import bleu
 
 
 @pytest.fixture(scope="module")

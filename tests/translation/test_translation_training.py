@@ -9,9 +9,8 @@ from tiny_pairs import experiment
 from torch import nn
 
 from define import DeFINE, Softmax, TiedSoftmax
-from define.recipes import train_translation
 from define.training import Run
-from define.training.translation import Translating, smoothed_nll
+from define.translation.training import Translating, smoothed_nll
 
 
 def small_define(num_embeddings, embedding_dim):
@@ -62,7 +61,7 @@ def test_a_killed_run_resumes_to_the_same_numbers(folder, tmp_path, monkeypatch)
         return experiment(folder, small_define, dropout=0.3, checkpoint_minutes=0)
 
     whole, again = Run(tmp_path / "whole"), Run(tmp_path / "again")
-    expected = train_translation(fresh(), whole)
+    expected = fresh().train(whole)
     step, calls = Translating.training_step, []
     for kill in (5, 12):
 
@@ -76,8 +75,8 @@ def test_a_killed_run_resumes_to_the_same_numbers(folder, tmp_path, monkeypatch)
         with monkeypatch.context() as patch:
             patch.setattr(Translating, "training_step", killed)
             with pytest.raises(Killed):
-                train_translation(fresh(), again)
-    found = train_translation(fresh(), again)
+                fresh().train(again)
+    found = fresh().train(again)
     assert whole.weights.read_bytes() == again.weights.read_bytes()
     for name in ("history", "tokens", "valid_bleu", "test_bleu", "test_perplexity"):
         assert found[name] == expected[name]

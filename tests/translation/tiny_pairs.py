@@ -2,9 +2,9 @@
 
 import random
 
-from define.data import ParallelText
 from define.recipes import wmt14
-from define.training import InverseSquareRoot, Training, TransformerAdam
+from define.training import Fitting, InverseSquareRoot, TransformerAdam
+from define.translation import ParallelText
 
 SOURCE = [f"{a}{b}" for a in "bdfg" for b in "aeio"]
 TARGET = [f"{a}{b}" for a in "klmn" for b in "aeio"]
@@ -46,7 +46,7 @@ def experiment(folder, embedding, seed=1, dropout=0.1, max_tokens=120, rate=0.00
         dropout=dropout,
         max_tokens=max_tokens,
         beams=2,
-        training=Training(**settings),
+        training=Fitting(**settings),
         seed=seed,
     )
 

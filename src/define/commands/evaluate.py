@@ -1,9 +1,8 @@
 """Measure the perplexity of a trained run on a split of its text; BLEU if it translates."""
 
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from define.commands.common import open_run, translates
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -38,23 +37,17 @@ def command(parser: "ArgumentParser", args: list[str]) -> None:
         help="of a translation model, the recipe's if omitted; 1 is greedy and quick",
     )
     arguments = parser.parse_args(args)
-    from define import recipes
+    from define.recipes.settings import open_run
     from define.training import ContinuousCache
 
-    cache = ContinuousCache(**arguments.cache.as_dict()) if arguments.cache.size else None
     experiment, run = open_run(arguments.run, arguments.data.path)
-    if translates(experiment):
-        if cache is not None or arguments.tune_cache:
-            raise ValueError(f"{run.path} is a run of translation: it takes no cache.")
-        split, options = arguments.split, (arguments.batch_size, arguments.beams)
-        ppl, score, signature = recipes.evaluate_translation(experiment, run, split, *options)
-        print(f"{run.path}: {split} perplexity {ppl:.2f}, BLEU {score:.2f} ({signature})")
-        return
-    said = ""
-    if arguments.tune_cache:
-        cache = cache or ContinuousCache()
-        cache = recipes.tune_cache(experiment, run, cache, arguments.batch_size)
-    if cache is not None:
-        said = f" with cache size {cache.size}, theta {cache.theta}, weight {cache.weight}"
-    perplexity = recipes.evaluate(experiment, run, arguments.split, arguments.batch_size, cache)
-    print(f"{run.path}: {arguments.split} perplexity {perplexity:.2f}{said}")
+    given = {
+        "batch_size": arguments.batch_size,
+        "cache": ContinuousCache(**arguments.cache.as_dict()) if arguments.cache.size else None,
+        "tune_cache": arguments.tune_cache or None,
+        "num_beams": arguments.beams,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    if foreign := given.keys() - signature(experiment.evaluate).parameters.keys():
+        raise ValueError(f"{run.path} is evaluated without {', '.join(sorted(foreign))}.")
+    print(f"{run.path}: {arguments.split} {experiment.evaluate(arguments.split, **given)}")

@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from define.commands.common import open_run, translates
-
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
@@ -18,15 +16,11 @@ def command(parser: "ArgumentParser", args: list[str]) -> None:
     parser.add_argument("--top_k", type=int | None, default=None, help="samples from k words only")
     parser.add_argument("--seed", type=int, default=1, help="of the samples")
     arguments = parser.parse_args(args)
-    from define import recipes
+    from define.recipes.settings import open_run
 
-    experiment, run = open_run(arguments.run)
-    if translates(experiment):
-        raise ValueError(f"{run.path} translates: use define translate {run.path}.")
+    experiment, _ = open_run(arguments.run)
     print(
-        recipes.generate(
-            experiment,
-            run,
+        experiment.generate(
             arguments.prompt,
             arguments.length,
             temperature=arguments.temperature,

@@ -3,15 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from define.commands.common import (
-    RECIPES,
-    check_free,
-    make_experiment,
-    recipe_parser,
-    summary_of,
-    table_of,
-    translates,
-)
+from define.commands.common import summary_of, table_of
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -19,6 +11,16 @@ if TYPE_CHECKING:
 
 def command(parser: "ArgumentParser", args: list[str]) -> None:
     """Runs the command."""
+    from define.files import write_text
+    from define.recipes.settings import (
+        RECIPES,
+        check_free,
+        config_text,
+        make_experiment,
+        recipe_parser,
+    )
+    from define.training import Run
+
     names = parser.add_subcommands(dest="recipe", metavar="RECIPE", title="recipes")
     for name in RECIPES:
         recipe = recipe_parser(name)
@@ -40,17 +42,12 @@ def command(parser: "ArgumentParser", args: list[str]) -> None:
         kind = "DeFINE" if settings.get("unit") else kind
         folder = Path("runs") / f"{name}-{kind}-{settings.seed}"
 
-    from define import recipes
-    from define.training import Run
-
     run = Run(folder)
-    config = f"# recipe: {name}\n{recipe_parser(name).dump(settings)}"
-    check_free(run, config)
+    check_free(run, name, settings)
+    config = config_text(name, settings)
     experiment = make_experiment(name, settings)  # before the folder is taken: it may be wrong
     run.path.mkdir(parents=True, exist_ok=True)
-    run.config.write_text(config, "utf-8")
-    if translates(experiment):
-        recipes.train_translation(experiment, run)
-    else:
-        recipes.train(experiment, run)
+    if not (run.config.exists() and run.vocabulary.exists()):  # else it goes on with these
+        write_text(run.config, config)
+    experiment.train(run)
     print(table_of([summary_of(run)]))

@@ -4,8 +4,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from define.commands.common import open_run, translates
-
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
@@ -16,19 +14,16 @@ def command(parser: "ArgumentParser", args: list[str]) -> None:
     parser.add_argument("--beams", type=int, default=4, help="width of the search, 1 is greedy")
     parser.add_argument("--batch_size", type=int, default=64, help="sentences at a time")
     arguments = parser.parse_args(args)
-    from define import recipes
+    from define.recipes.settings import open_run
 
-    experiment, run = open_run(arguments.run)
-    if not translates(experiment):
-        raise ValueError(f"{run.path} is a run of a language model: it does not translate.")
-    run.load_weights(experiment.model)
+    experiment, _ = open_run(arguments.run)
     lines = []
     for number, line in enumerate(sys.stdin.buffer, 1):
         try:
             lines.append(line.decode().strip())
         except UnicodeDecodeError as error:
             raise ValueError(f"Line {number} of the input is not UTF-8: {error}") from error
-    sizes = {"beams": arguments.beams, "batch_size": arguments.batch_size}
-    for line in recipes.translate(experiment, lines, **sizes):
+    sizes = {"num_beams": arguments.beams, "batch_size": arguments.batch_size}
+    for line in experiment.translate(lines, **sizes):
         sys.stdout.buffer.write(f"{line}\n".encode())
     sys.stdout.buffer.flush()

@@ -37,7 +37,7 @@ def transformer_xl(
     draw(module, embedding_std)
     # Dai et al. scale what they embed, since the tied output wants small tables.
     backbone = TransformerXL(embedding_dim, input_scale=embedding_dim**0.5, **options)
-    return LanguageModel(module, backbone, _head(module, embedding_dim, cutoffs))
+    return LanguageModel(module, backbone, _head(module, embedding_dim, cutoffs, bias=True))
 
 
 def lstm(
@@ -56,7 +56,6 @@ def lstm(
     weight_dropout: float = 0.0,
     word_dropout: float = 0.0,
     cutoffs: Sequence[int] = (),
-    bias: bool = True,
 ) -> LanguageModel:
     """LSTM with input and output tied: Table 1a, AWD-LSTM.
 
@@ -75,7 +74,6 @@ def lstm(
         weight_dropout: Dropout of hidden-to-hidden weights.
         word_dropout: Dropout of whole words from the table, that of the Map with DeFINE.
         cutoffs: First id of each further band of the softmax, for an embedding of one table.
-        bias: Whether an adaptive softmax has biases; the full one always has.
     """
     module = embedding(num_embeddings, embedding_dim)
     draw(module, embedding_std)
@@ -89,7 +87,7 @@ def lstm(
         output_dropout=dropout if output_dropout is None else output_dropout,
         weight_dropout=weight_dropout,
     )
-    head = _head(module, backbone.output_size, cutoffs, bias)
+    head = _head(module, backbone.output_size, cutoffs)
     if word_dropout:
         drop_words(module, word_dropout)
     return LanguageModel(module, backbone, head)
@@ -101,7 +99,7 @@ def _tied(embedding: nn.Module) -> Any:  # noqa: ANN401
 
 
 def _head(
-    embedding: nn.Module, in_features: int, cutoffs: Sequence[int], bias: bool = True
+    embedding: nn.Module, in_features: int, cutoffs: Sequence[int], bias: bool = False
 ) -> OutputLayer:
     map = _tied(embedding)
     if isinstance(map, AdaptiveEmbedding) or cutoffs:

@@ -151,7 +151,6 @@ def wikitext_103_lstm(
         num_layers=num_layers,
         dropout=dropout,
         output_size=map_dim,
-        bias=False,
     )
     return LanguageModelExperiment(model=model, data=data, training=training, seed=seed)
 

@@ -4,11 +4,7 @@ import logging
 import sys
 import time
 import warnings
-<<<<<<< HEAD
-from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-=======
->>>>>>> c16dc47 (One room for translation, one contract for experiments, one LSTM builder)
 from typing import Any, cast
 
 import lightning.pytorch as pl
@@ -18,12 +14,8 @@ from lightning.pytorch.callbacks import LearningRateMonitor, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch import nn
 
-<<<<<<< HEAD
 from define.files import atomic_write
-from define.training.language_modeling import LanguageModeling
-=======
 from define.training.experiment import Experiment
->>>>>>> c16dc47 (One room for translation, one contract for experiments, one LSTM builder)
 from define.training.memory import peak_memory
 from define.training.module import TrainingModule
 from define.training.nt_asgd import nonmonotonic

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from define.measures import embedding_scalars
 from define.data import END_OF_LINE, PyDocs, Segments, Text, Vocabulary
+from define.measures import embedding_scalars
 from define.models import LanguageModel
 from define.training.continuous_cache import ContinuousCache, cached_nll, choose_cache
 from define.training.evaluation import mean_nll

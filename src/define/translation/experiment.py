@@ -91,8 +91,10 @@ class TranslationExperiment(Experiment["TranslationModel", ParallelText, Fitting
     def _batches(
         self, split: str, *, shuffle: bool, rank: int = 0, world_size: int = 1
     ) -> TokenBatches:
+        source, target = self.corpus.pairs(split)
         return TokenBatches(
-            *self.corpus.pairs(split),
+            source,
+            target,
             self.max_tokens,
             shuffle=shuffle,
             seed=self.seed,
@@ -185,7 +187,9 @@ class TranslationExperiment(Experiment["TranslationModel", ParallelText, Fitting
     def scores(self, run: Run) -> dict[str, Any]:
         valid, _ = self._evaluate("valid")
         test, translations = self._evaluate("test")
-        (run.path / "test.translations").write_text("".join(f"{t}\n" for t in translations), "utf-8")
+        (run.path / "test.translations").write_text(
+            "".join(f"{t}\n" for t in translations), "utf-8"
+        )
         report = self._report(run.path.resolve().name, test, translations)
         (run.path / "translations.md").write_text(report, "utf-8")
         return {

@@ -27,8 +27,7 @@ from define.measures.counting import count_parameters, shapes_only
 from define.measures.table import MISSING, text_table
 from define.models import LSTM, LanguageModel, TransformerXL
 from define.models.language_model import ParameterCounts
-from define.recipes import models
-from define.softmax import Softmax, TiedSoftmax
+from define.softmax import AdaptiveSoftmax, Softmax, TiedSoftmax
 
 __all__ = [
     "PaperRow",
@@ -136,9 +135,15 @@ def lstm(
         adaptive: Whether input and output are adaptive, or standard with a bias for each word.
         embed: Makes the embedding from the Map, see :func:`unit`; the Map itself if omitted.
     """
-    embedding = partial(AdaptiveEmbedding, cutoffs=_CUTOFFS) if adaptive else nn.Embedding
-    put = None if embed is None else lambda map, _: embed(map)
-    return models.lstm(_WIKITEXT_103, embedding, put, embedding_dim=map_dim)
+    if adaptive:
+        map = AdaptiveEmbedding(_WIKITEXT_103, map_dim, cutoffs=_CUTOFFS)
+        head = AdaptiveSoftmax(map)
+    else:
+        map = nn.Embedding(_WIKITEXT_103, map_dim)
+        head = TiedSoftmax(map)
+    embedding = map if embed is None else embed(map)
+    backbone = LSTM(embedding.embedding_dim, 1024, 4, output_size=map_dim)
+    return LanguageModel(embedding, backbone, head)
 
 
 def transformer_xl(
@@ -153,13 +158,13 @@ def transformer_xl(
         max_groups: g_max of DeFINE, N = 3 and k = 4096, on the projected vectors; no DeFINE if
             omitted.
     """
-    return models.transformer_xl(
-        _WIKITEXT_103,
-        partial(AdaptiveEmbedding, cutoffs=_CUTOFFS, map_dim=map_dim, div_value=1),
-        None if max_groups is None else partial(unit, expand_dim=4096, max_groups=max_groups),
-        embedding_dim=width,
-        depth=16,
-        inner_dim=inner_dim,
+    map = AdaptiveEmbedding(_WIKITEXT_103, width, cutoffs=_CUTOFFS, map_dim=map_dim, div_value=1)
+    embedding = map
+    if max_groups is not None:
+        embedding = unit(map, width, expand_dim=4096, max_groups=max_groups)
+    backbone = TransformerXL(width, 16, inner_dim=inner_dim)
+    return LanguageModel(
+        embedding, backbone, AdaptiveSoftmax(map, width, bias=True, cluster_bias=True)
     )
 
 

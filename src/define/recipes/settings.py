@@ -1,0 +1,153 @@
+"""The settings of recipes as command lines and as the `config.yaml` of runs."""
+
+from argparse import SUPPRESS
+from collections.abc import Callable
+from dataclasses import fields
+from itertools import zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+from define import recipes
+from define.training import MACHINE, Experiment, Run, Training
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser, Namespace
+
+__all__ = [
+    "RECIPES",
+    "check_free",
+    "config_text",
+    "make_experiment",
+    "open_run",
+    "recipe_parser",
+]
+
+RECIPES = (
+    "pydocs",
+    "penn-treebank",
+    "penn-treebank-fast",
+    "penn-treebank-finetune",
+    "penn-treebank-small",
+    "wikitext-2",
+    "wikitext-2-transformer-xl",
+    "wikitext-103",
+    "wikitext-103-lstm",
+    "wikipedia-25m",
+    "text",
+    "multi30k",
+    "wmt14",
+)
+
+_HEAD = "# recipe: "
+
+
+def _recipe(name: str) -> Callable[..., Experiment]:
+    return getattr(recipes, name.replace("-", "_"))
+
+
+def recipe_parser(name: str) -> "ArgumentParser":
+    """The arguments of a recipe: those of its signature."""
+    from jsonargparse import ArgumentParser
+
+    recipe = _recipe(name)
+    parser = ArgumentParser(description=(recipe.__doc__ or "").splitlines()[0])
+    parser.add_function_arguments(recipe, sub_configs=True)
+    for setting in _former(recipe):
+        parser.add_argument(f"--{setting}", type=Any, default=SUPPRESS, help=SUPPRESS)
+    return parser
+
+
+def _former(recipe: Callable[..., Experiment]) -> list[str]:
+    """Settings that had no effect and are gone: read in files of before, and dropped.
+
+    Translation had those of batches of text.
+    """
+    training = get_type_hints(recipe).get("training", Training)
+    known = {field.name for field in fields(training)}
+    return [f"training.{f.name}" for f in fields(Training) if f.name not in known]
+
+
+def _resolved(name: str, settings: "Namespace") -> "Namespace":
+    """Settings with absolute paths, without what recipes no longer have."""
+    for setting in _former(_recipe(name)):
+        settings.pop(setting, None)
+    for key, value in settings.items():
+        if isinstance(value, Path):  # a run is also used from other folders
+            settings[key] = value.absolute()
+    return settings
+
+
+def config_text(name: str, settings: "Namespace") -> str:
+    """What `config.yaml` of a run holds."""
+    return f"{_HEAD}{name}\n{recipe_parser(name).dump(_resolved(name, settings))}"
+
+
+def make_experiment(name: str, settings: "Namespace") -> Experiment:
+    """The experiment of a recipe with parsed arguments."""
+    settings = _resolved(name, settings)
+    return _recipe(name)(**recipe_parser(name).instantiate(settings).as_dict())
+
+
+def _read(run: Run) -> "tuple[str, Namespace]":
+    """The recipe of a run, and its settings."""
+    first, _, text = run.config.read_text("utf-8").partition("\n")
+    name = first.removeprefix(_HEAD)
+    if name not in RECIPES:
+        raise ValueError(f"{run.config} begins with {first!r} instead of the name of a recipe.")
+    return name, recipe_parser(name).parse_string(text)
+
+
+def check_free(run: Run, name: str, settings: "Namespace") -> None:
+    """Checks that a run's folder holds no finished run and, if one was begun, these settings.
+
+    Those of the machine may be others: see `MACHINE`.
+
+    Raises:
+        ValueError: If it holds a finished run, or one with other settings.
+    """
+    if not (run.config.exists() and run.vocabulary.exists()):
+        return  # its training never began
+    lines = (_compared(*_read(run)), _compared(name, settings))
+    for theirs, ours in zip_longest(*lines, fillvalue=""):
+        if theirs != ours:
+            raise ValueError(
+                f"{run.config} has other settings ({theirs.strip()!r} instead of "
+                f"{ours.strip()!r}): name another --run."
+            )
+    if run.summary.exists():
+        raise ValueError(f"{run.path} is a finished run: name another --run.")
+
+
+def _compared(name: str, settings: "Namespace") -> list[str]:
+    settings = settings.clone()
+    default = recipe_parser(name).get_defaults(skip_validation=True)
+    for setting in MACHINE:
+        settings[f"training.{setting}"] = default[f"training.{setting}"]
+    return config_text(name, settings).splitlines()
+
+
+def open_run(folder: Path, data_path: Path | None = None) -> tuple[Experiment, Run]:
+    """A trained run and its experiment, with the run's own vocabulary and its best weights.
+
+    Args:
+        folder: Of the run.
+        data_path: Where its text is now; where it was if omitted.
+
+    Raises:
+        FileNotFoundError: If the folder is no trained run.
+        ValueError: If one of its files is damaged or does not fit.
+    """
+    run = Run.open(folder)
+    name, settings = _read(run)
+    for setting, file in _kind(name).settings_of_run(run).items():
+        settings[setting] = file
+    if data_path is not None:
+        settings["data.path"] = data_path
+    experiment = make_experiment(name, settings)
+    run.load_weights(experiment.model)
+    return experiment, run
+
+
+def _kind(name: str) -> type[Experiment]:
+    """The kind of experiment that a recipe returns."""
+    return get_type_hints(_recipe(name))["return"]
