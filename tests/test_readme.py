@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from define.__main__ import main
-from define.recipes.settings import make_experiment, recipe_parser
 from define.measures.counting import shapes_only
 from define.measures.paper import paper_rows
+from define.recipes.settings import make_experiment, recipe_parser
 
 README = Path(__file__).parents[1] / "README.md"
 

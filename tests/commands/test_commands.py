@@ -30,6 +30,7 @@ def test_evaluate_prints_the_perplexity_of_a_split(trained, capsys):
     assert f"valid perplexity {summary['valid_perplexity']:.2f}" in capsys.readouterr().out
     main(["evaluate", str(run.path), "--batch_size", "1"])
     setting = experiment(folder)
+    run.load_weights(setting.model)
     expected = setting.evaluate(batch_size=1).perplexity
     assert f"{expected:.2f}" != f"{summary['test_perplexity']:.2f}"
     assert f"test perplexity {expected:.2f}" in capsys.readouterr().out

@@ -38,7 +38,7 @@ class LanguageEvaluation(Evaluation):
         if self.cache is None:
             return super().__str__()
         size, theta, weight = self.cache.size, self.cache.theta, self.cache.weight
-        return f"{super().__str__()} with cache {size=}, {theta=}, {weight=}"
+        return f"{super().__str__()} with cache size {size}, theta {theta}, weight {weight}"
 
 
 @dataclass(frozen=True, kw_only=True)
