@@ -49,9 +49,20 @@ def test_models(make, tmp_path):
     torch.testing.assert_close(found[keep], expected[keep], atol=1e-4, rtol=1e-4)
 
 
+def test_the_encoder_of_a_translation_model(tmp_path):
+    encoder = replace_embedding(marian(), EMBEDDINGS["define"]).get_encoder().eval()
+    export_onnx(encoder, tmp_path / "file.onnx")
+    ids = tokens(3, 11)
+    mask = torch.ones_like(ids)
+    found = _run(tmp_path / "file.onnx", input_ids=ids, attention_mask=mask)
+    torch.testing.assert_close(found, encoder(ids, mask)[0], atol=1e-4, rtol=1e-4)
+
+
 def test_what_cannot_be_written(tmp_path):
-    with pytest.raises(ValueError, match="DefineMarianMTModel is an encoder and decoder"):
-        export_onnx(replace_embedding(marian(), EMBEDDINGS["define"]), tmp_path / "file.onnx")
+    model = replace_embedding(marian(), EMBEDDINGS["define"])
+    for part, name in ((model, "DefineMarianMTModel"), (model.get_decoder(), "MarianDecoder")):
+        with pytest.raises(ValueError, match=f"{name} reads two sequences.*get_encoder"):
+            export_onnx(part, tmp_path / "file.onnx")
     with pytest.raises(TypeError, match="Linear must be"):
         export_onnx(nn.Linear(2, 2), tmp_path / "file.onnx")
     with pytest.raises(ValueError, match=f"{2**31} bytes"):

@@ -65,8 +65,9 @@ def build(description: Description) -> nn.Module:
 
 def _known(name: str) -> type[nn.Module]:
     # Among embeddings and in torch.nn alone: a configuration file must not import at will.
+    # Of one name the general class counts: torch.export makes subclasses that live for a while.
     classes: dict[str, type[nn.Module]] = {_PLAIN: nn.Embedding}
-    classes.update({cls.__name__: cls for cls in _subclasses(Embedding)})
+    classes.update({cls.__name__: cls for cls in reversed(_subclasses(Embedding))})
     if name not in classes:
         raise ValueError(f"The embedding class {name!r} must be one of {sorted(classes)}.")
     return classes[name]

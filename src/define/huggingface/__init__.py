@@ -6,25 +6,34 @@ Importing this makes `AutoModelFor….from_pretrained` know the checkpoints save
 
 import transformers
 
-from define.huggingface.config import config_class
 from define.huggingface.export import export
+from define.huggingface.files import carry_files, check_tokenizer, write_readme
 from define.huggingface.head import TiedHead
-from define.huggingface.model import DefineModel, embedding_of, model_class
+from define.huggingface.model import (
+    DefineConfig,
+    DefineModel,
+    config_class,
+    embedding_of,
+    model_class,
+)
 from define.huggingface.onnx import export_onnx
-from define.huggingface.registration import DefineConfig
 from define.huggingface.replace import replace_embedding
-from define.huggingface.tokenizer import check_tokenizer
+from define.huggingface.tables import Table, find_tables
 
 __all__ = [
     "DefineConfig",
     "DefineModel",
+    "Table",
     "TiedHead",
+    "carry_files",
     "check_tokenizer",
     "embedding_of",
     "export",
     "export_onnx",
+    "find_tables",
     "model_class",
     "replace_embedding",
+    "write_readme",
 ]
 
 

@@ -13,10 +13,10 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedT
 from define.compression import fit_embedding
 from define.embedding import tied_table
 from define.embedding.tables import table_size
+from define.huggingface.files import check_tokenizer
 from define.huggingface.head import TiedHead
-from define.huggingface.places import find_places
 from define.huggingface.replace import replace_embedding
-from define.huggingface.tokenizer import check_tokenizer
+from define.huggingface.tables import chosen_tables
 
 __all__ = ["Compression", "Size", "compress", "load_plain", "read_weights"]
 
@@ -69,13 +69,13 @@ def compress(
     seed: int = 0,
     progress: bool | None = None,
 ) -> tuple[PreTrainedModel, Compression]:
-    """Replaces the token table of a model, in place, by an embedding that is fitted to it.
+    """A model with an embedding that is fitted to its token table in that one's place.
 
     A head that was tied to the table is tied to the Map, and its projection is the least-squares
     one; a constant that this leaves out is the same for all words and changes no probability.
 
     Args:
-        model: A plain model of transformers.
+        model: A plain model of transformers; it stays as it is.
         factory: Makes the embedding from (num_embeddings, embedding_dim, padding_idx).
         weights: What an error in each row costs, such as counts of the tokens (V).
         rounds: Most rounds of :func:`~define.fit_embedding`.
@@ -83,22 +83,22 @@ def compress(
         progress: Whether to show a progress bar; if omitted, on a terminal alone.
 
     Returns:
-        The model, now of a class of this package, and what it cost.
+        A model of a class of this package that shares all other weights, and what it cost.
 
     Raises:
         ValueError: If the model has no input embedding or one of this package already, or its head
             is tied and the Map as wide as the table.
     """
-    places = find_places(model)
-    table = cast(nn.Embedding, places.table)
-    old, whole = _size(table), _size(model)
+    table = chosen_tables(model, None)[0]
+    old, whole = _size(table.module), _size(model)
     rows = table.weight.detach().float()
-    embedding = factory(table.num_embeddings, table.embedding_dim, table.padding_idx)
+    num_embeddings, embedding_dim = rows.shape
+    embedding = factory(num_embeddings, embedding_dim, table.padding_idx)
     map_dim = table_size(tied_table(embedding))[1]
-    if places.tied and map_dim == table.embedding_dim:
+    if table.heads and map_dim == embedding_dim:
         raise ValueError(
-            f"{map_dim=} must be below embedding_dim={table.embedding_dim}: the head is tied to "
-            "the Map through a projection."
+            f"{map_dim=} must be below {embedding_dim=}: the head is tied to the Map through a "
+            "projection."
         )
     fit = fit_embedding(rows, embedding, weights, rounds=rounds, seed=seed, progress=progress)
     model = replace_embedding(model, embedding)
@@ -111,7 +111,7 @@ def compress(
 @torch.no_grad()
 def _fit_head(head: TiedHead, table: Tensor, weights: Tensor | None) -> float:
     """Sets the head's projection so that its table is the nearest, up to a constant row."""
-    map = head.tied.weight.detach().double()
+    map = cast(Tensor, head.tied.weight).detach().double()
     weights = table.new_ones(len(table)) if weights is None else weights
     w = (weights / weights.sum()).double()[:, None].to(table.device)
     # A row added to the whole table adds the same number to all logits.

@@ -1,23 +1,23 @@
-"""Folds the embedding back: a plain model of transformers that needs nothing of this package."""
+"""Folds embeddings back: a plain model of transformers that needs nothing of this package."""
 
-import copy
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from define.huggingface.borrowed import BorrowedEmbedding
-from define.huggingface.config import plain_config
+from define.huggingface.assemble import assemble
+from define.huggingface.check import compare, output, tiny_batch, unchecked
 from define.huggingface.head import TiedHead
-from define.huggingface.model import DefineModel, embedding_of, input_entry
+from define.huggingface.install import places_of
+from define.huggingface.model import plain_config
 
 __all__ = ["export"]
 
 
 @torch.no_grad()
-def export(model: PreTrainedModel) -> PreTrainedModel:
-    """The same model with its embedding, and a tied head, as plain tables.
+def export(model: PreTrainedModel, *, check: bool = True) -> PreTrainedModel:
+    """The same model with its embeddings, and tied heads, as plain tables.
 
     The result is of the class that `replace_embedding` was given. Its `save_pretrained` writes a
     checkpoint that any program reads without this package. The head ``E P`` has a table of its
@@ -26,40 +26,64 @@ def export(model: PreTrainedModel) -> PreTrainedModel:
 
     Args:
         model: A model with an embedding of this package; it stays as it is.
+        check: Whether both must give the same for a few tokens.
 
     Returns:
         A plain model on the same device and of the same type.
 
     Raises:
         TypeError: If the model has no embedding of this package.
+        ValueError: If the plain model gives other outputs.
     """
-    if not isinstance(model, DefineModel):
+    places = places_of(model)
+    if not places:
         raise TypeError(f"{type(model).__name__} has no embedding of this package to fold back.")
-    entry = input_entry(model)
-    table = cast(Tensor, embedding_of(model).weight)
-    folded = {
-        f"{name}.weight": table
-        for name, module in model.named_modules(remove_duplicate=False)
-        if module is entry
-        or (isinstance(module, BorrowedEmbedding) and module.tied.module is entry)
-    }
-    tied = False
-    head = model.get_output_embeddings()
-    if isinstance(head, TiedHead):
-        name = next(name for name, module in model.named_modules() if module is head)
-        linear = head.to_linear()
-        folded |= {f"{name}.{key}": tensor for key, tensor in linear.state_dict().items()}
-        tied = linear.weight.shape == table.shape and torch.equal(linear.weight, table)
-
+    weights: dict[str, Tensor] = {}
+    untied = False
+    for place in places:
+        table = cast(Tensor, place.embedding(model).weight)
+        weights |= {f"{name}.weight": table for name in place.inputs}
+        heads = [model.get_submodule(name) for name in place.heads]
+        untied |= bool(place.inputs) and not heads
+        for name, head in zip(place.heads, heads, strict=True):
+            weight = cast(Tensor, head.weight)
+            same = isinstance(head, TiedHead) and weight.shape == table.shape
+            same = same and torch.equal(weight, table)
+            weights[f"{name}.weight"] = table if same else weight
+            untied |= not same
     config = plain_config(model.config)
-    if head is not None:
-        config.tie_word_embeddings = tied
-    base = cast(Any, type(model)).base_class
-    plain = cast(PreTrainedModel, base._from_config(config, dtype=model.dtype))
-    keys = set(plain.state_dict())
-    state = {key: tensor for key, tensor in model.state_dict().items() if key in keys}
-    plain.load_state_dict({**state, **folded}, strict=True)
-    nn.Module.to(plain, model.device).train(model.training)
-    if model.can_generate():
-        plain.generation_config = copy.deepcopy(model.generation_config)
+    head = model.get_output_embeddings()
+    if untied and head is not None:
+        for part in (config, config.get_text_config()):  # what has a flag of its own ties by it
+            part.tie_word_embeddings = False
+    plain = assemble(cast(Any, type(model)).base_class, config, model, weights, share=False)
+    what = f"The export of a {type(model).__name__}"
+    try:
+        batch = tiny_batch(model)
+        if head is not None and config.tie_word_embeddings != model.config.tie_word_embeddings:
+            _rescale(model, plain, batch)
+        if check:
+            compare(what, output(plain, batch), output(model, batch))
+    except ValueError:
+        raise
+    except Exception as error:  # noqa: BLE001  # whatever a model needs besides tokens
+        unchecked(what, error)
     return plain
+
+
+def _rescale(model: PreTrainedModel, plain: PreTrainedModel, batch: dict[str, Any]) -> None:
+    """Some models (UMT5) scale what their head reads only where it is tied: its table follows."""
+    read: list[Tensor] = []
+    for part in (model, plain):
+        head = cast(nn.Module, part.get_output_embeddings())
+        hook = head.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0].float()))
+        try:
+            output(part, batch)
+        finally:
+            hook.remove()
+    if len(read) == 2:
+        ours, theirs = (states.flatten() for states in read)
+        factor = (ours @ theirs) / (ours @ ours)
+        if not torch.isclose(factor, factor.new_ones(()), rtol=1e-3):
+            head = cast(nn.Linear, plain.get_output_embeddings())
+            head.weight.div_(factor)

@@ -1,35 +1,42 @@
-"""Vocabulary-wide logits from a table that belongs to the embedding."""
+"""Vocabulary-wide logits from a table that belongs to an embedding."""
 
-from typing import cast
+from types import MethodType
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from define.embedding import bands
+from define.embedding import bands, tied_table
 from define.embedding.base import table_size
-from define.softmax.base import Tied, own_projection
+from define.huggingface.scaled import unscaled
+from define.softmax.base import own_projection
 
 __all__ = ["TiedHead"]
 
+_CHUNK = 8192  # rows computed at a time, and computed again for the gradient
+
 
 class TiedHead(nn.Module):
-    r"""Logits of all words: the products of projected hidden states with the rows of a Map.
+    r"""Logits of all words: the products of projected hidden states with the rows of a table.
 
     .. math:: \mathrm{logits}(h) = E P h + b
 
     What :class:`~define.softmax.TiedSoftmax` is to a loss, as the head that models of
-    transformers expect. P (and b) are owned here, E is the embedding's and in its `state_dict`
-    alone.
+    transformers expect. E is the Map of the embedding, or with `computed` the rows that the whole
+    embedding gives. P is owned here; so is b, None until a model's is put here. The embedding is
+    registered here too, so that replicas, hooks and adapters reach it; once one of these is in
+    between, it is called as a module instead of its table being read.
 
     Reference:
         | DeFINE, Sec. 3.4 (output tied to the Map table)
 
     Args:
-        map: Embedding to tie to.
+        embedding: Embedding to tie to.
         in_features: Width of the hidden states.
-        bias: Whether each word has a bias.
+        computed: Whether E is the table that the embedding stands for, instead of its Map.
         device: Device of the parameters owned here.
         dtype: Type of the parameters owned here.
 
@@ -40,63 +47,133 @@ class TiedHead(nn.Module):
         >>> TiedHead(nn.Embedding(100, 8), in_features=32)
         TiedHead(
           in_features=32, out_features=100
+          (embedding): Embedding(100, 8)
           (projection): Linear(in_features=32, out_features=8, bias=False)
         )
     """
 
     def __init__(
         self,
-        map: nn.Module,
+        embedding: nn.Module,
         in_features: int,
-        bias: bool = False,
+        *,
+        computed: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.tied = Tied(map)
+        self.embedding = embedding
         self.in_features = in_features
-        num_embeddings, map_dim = table_size(map)
-        self.projection = own_projection(in_features, map_dim, device, dtype)
-        self.bias = (
-            nn.Parameter(torch.zeros(num_embeddings, device=device, dtype=dtype)) if bias else None
-        )
+        self.computed = computed
+        self.projection = own_projection(in_features, table_size(self.tied)[1], device, dtype)
+        self.bias: nn.Parameter | None = None
+        self._kept: tuple[Any, Any, Tensor] | None = None
+
+    @property
+    def tied(self) -> nn.Module:
+        """The module whose rows E is made of."""
+        embedding = unscaled(self.embedding)
+        return embedding if self.computed else tied_table(embedding)
+
+    @property
+    def is_computed(self) -> bool:
+        """Whether E is computed, instead of stored as a table or bands of one."""
+        return not isinstance(self.tied, nn.Embedding) and bands(self.tied) is None
 
     @property
     def out_features(self) -> int:
-        """Size V of the vocabulary, that of the Map."""
-        return table_size(self.tied.module)[0]
+        """Size V of the vocabulary."""
+        return table_size(self.tied)[0]
+
+    @property
+    def weight(self) -> Float[Tensor, "classes in"]:
+        """The table E P of one linear layer with the same logits, for models that read it."""
+        rows = self._rows(None)
+        return rows @ self.projection.weight if isinstance(self.projection, nn.Linear) else rows
 
     def forward(self, hidden: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch classes"]:
         hidden = self.projection(hidden)
-        map = self.tied.module
-        parts = bands(map)
-        if parts is None:
-            return F.linear(hidden, self.tied.weight, self.bias)
+        tables = bands(self.tied) if _is_bare(self.tied) else None
+        if tables is None:
+            return F.linear(hidden, self._rows(hidden.device), self.bias)
         # Band by band at its own width, instead of building the table that they stand for.
-        logits = torch.cat(
-            [
-                F.linear(hidden if b.projection is None else hidden @ b.projection, b.table)
-                for b in parts
-            ],
-            -1,
-        )
-        padding_idx = cast(int | None, map.padding_idx)
+        parts = []
+        for band in tables:
+            rows = hidden if band.projection is None else hidden @ band.projection
+            parts.append(F.linear(rows, band.table))
+        logits = torch.cat(parts, -1)
+        padding_idx = cast(int | None, self.tied.padding_idx)
         if padding_idx is not None:  # its row is zero, whatever the band's table holds
             ids = torch.arange(logits.shape[-1], device=logits.device)
             logits = logits.masked_fill(ids == padding_idx, 0.0)
         return logits if self.bias is None else logits + self.bias.to(logits.dtype)
 
+    def _rows(self, device: torch.device | None) -> Tensor:
+        table = self.tied
+        if isinstance(table, nn.Embedding) and _is_bare(table):
+            return table.weight
+        if torch.is_grad_enabled() or torch.compiler.is_compiling() or not _is_bare(table):
+            self._kept = None
+            return self._computed_rows(device)
+        # While nothing is trained the table is computed once.
+        parameters = list(table.parameters())
+        state = [
+            (id(p), p.data_ptr(), p.dtype, 0 if p.is_inference() else p._version)
+            for p in parameters
+        ]
+        if self._kept is None or self._kept[1] != state:
+            # The parameters are kept too: an id is another's as soon as its object is gone.
+            self._kept = (parameters, state, self._computed_rows(device))
+        return self._kept[2]
+
+    def _computed_rows(self, device: torch.device | None) -> Tensor:
+        unit = self.embedding
+        if not hasattr(unit, "unshard"):
+            return _table_rows(unit, self.computed, device)
+        # FSDP2 gathers parameters around the methods of a unit that it is told of.
+        if not hasattr(unit, "table_rows"):
+            from torch.distributed.fsdp import register_fsdp_forward_method
+
+            cast(Any, unit).table_rows = MethodType(_table_rows, unit)
+            register_fsdp_forward_method(unit, "table_rows")
+        return cast(Any, unit).table_rows(self.computed, device)
+
     @torch.no_grad()
     def to_linear(self) -> nn.Linear:
         """The head as one plain layer in_features → V, with a table of its own."""
-        weight = self.tied.weight
-        if isinstance(self.projection, nn.Linear):
-            weight = weight @ self.projection.weight
+        weight = self.weight.clone()
         linear = nn.Linear(self.in_features, len(weight), bias=self.bias is not None, device="meta")
-        linear.weight = nn.Parameter(weight.clone())
+        linear.weight = nn.Parameter(weight)
         if self.bias is not None:
             linear.bias = nn.Parameter(self.bias.clone())
         return linear
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_kept": None}
+
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}"
+
+
+def _table_rows(unit: nn.Module, computed: bool, device: torch.device | None) -> Tensor:
+    """All rows of the table that a head reads, by calling the modules that give them."""
+    embedding = unscaled(unit)
+    table = embedding if computed else tied_table(embedding)
+    if device is None:
+        device = next(table.parameters()).device
+    chunks = torch.arange(table_size(table)[0], device=device).split(_CHUNK)
+    if len(chunks) == 1 or not torch.is_grad_enabled():
+        return torch.cat([table(chunk) for chunk in chunks])
+    return torch.cat(
+        [cast(Tensor, checkpoint(table, chunk, use_reentrant=False)) for chunk in chunks]
+    )
+
+
+def _is_bare(module: nn.Module) -> bool:
+    """Whether the parameters of a module may be read without calling it: no tool is in between."""
+    return all(
+        "forward" not in vars(part)  # accelerate's hooks
+        and not (part._forward_pre_hooks or part._forward_hooks)
+        and type(part).__module__.startswith(("torch.nn.", "define."))  # no adapter, no FSDP unit
+        for part in module.modules()
+    )

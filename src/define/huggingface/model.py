@@ -1,23 +1,29 @@
-"""Models of transformers with an embedding of this package: one class for each of theirs."""
+"""Models of transformers with embeddings of this package: one class for each of theirs."""
 
+import copy
 import os
+from collections.abc import Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from torch import nn
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers.models.auto import modeling_auto
 
-from define.embedding.base import table_size
-from define.embedding.description import build, describe
-from define.huggingface.borrowed import BorrowedEmbedding
-from define.huggingface.config import config_class
-from define.huggingface.head import TiedHead
-from define.huggingface.install import install, make_embedding
-from define.huggingface.places import find_places
-from define.huggingface.resize import resize
-from define.huggingface.scaled import ScaledEmbedding
+from define.huggingface.files import write_companions
+from define.huggingface.install import described, installed, places_of, shared_names
+from define.huggingface.resize import resize_model
 
-__all__ = ["DefineModel", "embedding_of", "input_entry", "model_class"]
+__all__ = [
+    "DefineConfig",
+    "DefineModel",
+    "config_class",
+    "define_config",
+    "embedding_of",
+    "model_class",
+    "plain_config",
+    "register",
+]
 
 _Base = PreTrainedModel if TYPE_CHECKING else object
 
@@ -25,11 +31,17 @@ _Base = PreTrainedModel if TYPE_CHECKING else object
 class DefineModel(_Base):
     """What a model gains with an embedding of this package; mixed in before its own class.
 
-    Configurations carry in ``config.define`` how the embedding is rebuilt and whether the head is
-    tied to it.
+    Configurations carry in ``config.define`` how embeddings are rebuilt and how heads are tied to
+    them.
     """
 
-    def __init__(self, config: PreTrainedConfig, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        config: PreTrainedConfig,
+        *args: Any,  # noqa: ANN401
+        embeddings: Mapping[str | None, nn.Module] | None = None,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
         super().__init__(config, *args, **kwargs)
         define = getattr(config, "define", None)
         if define is None:
@@ -37,41 +49,90 @@ class DefineModel(_Base):
                 f"{type(config).__name__} has no 'define': configure the plain model and call "
                 "replace_embedding on it."
             )
-        places = find_places(self)
-        embedding = make_embedding(places, build(define["embedding"]))
-        install(self, places, embedding, define["tie"])
+        installed(self, define, embeddings or {})
+        # The second names of a head's table: declared as tied, and written once.
+        self._keys_to_ignore_on_save = {*(self._keys_to_ignore_on_save or ()), *shared_names(self)}
+
+    @property
+    def all_tied_weights_keys(self) -> dict[str, str]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Ties that hold now, {second name: first name}; also of what a tool put in between."""
+        return {**self.__dict__.get("_define_ties", {}), **shared_names(self)}
+
+    @all_tied_weights_keys.setter
+    def all_tied_weights_keys(self, ties: dict[str, str]) -> None:
+        if not places_of(self):  # later ones are those of the plain class
+            self.__dict__["_define_ties"] = ties
+
+    @property
+    def _tied_weights_keys(self) -> Any:  # noqa: ANN401
+        if places_of(self):
+            return self.all_tied_weights_keys
+        return self.__dict__.get("_plain_ties", cast(Any, super())._tied_weights_keys)
+
+    @_tied_weights_keys.setter
+    def _tied_weights_keys(self, ties: dict[str, str] | None) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        self.__dict__["_plain_ties"] = ties
 
     def get_expanded_tied_weights_keys(self, all_submodels: bool = False) -> dict[str, str]:
         """Ties that hold now; those of the plain class name a table that is gone."""
-        ties = self.__dict__.get("_define_ties")
-        if ties is None:  # while the plain class is built
+        if not places_of(self):  # while the plain class is built
             return super().get_expanded_tied_weights_keys(all_submodels)
-        return dict(ties)
+        return self.all_tied_weights_keys
+
+    def mark_tied_weights_as_initialized(self, loading_info: Any) -> None:  # noqa: ANN401
+        # One module under two names: marking the second would hide that the first is missing.
+        missing = {*shared_names(self).values()} & set(loading_info.missing_keys)
+        super().mark_tied_weights_as_initialized(loading_info)
+        for name in missing:
+            cast(Any, self.get_parameter(name))._is_hf_initialized = False
+        loading_info.missing_keys |= missing
+
+    def _adjust_bias(self, output_embeddings: nn.Module, input_embeddings: nn.Module) -> None:
+        # transformers cuts a bias beside a tied weight to that weight's first dimension, which in
+        # a group linear layer is the number of groups. Resizing adjusts biases here.
+        if not places_of(self):
+            super()._adjust_bias(output_embeddings, input_embeddings)
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Refused: the embedding is described in the configuration, and heads are tied to it.
+
+        Raises:
+            ValueError: Once the model is built.
+        """
+        if any(place.table is None for place in places_of(self)):
+            raise ValueError(
+                f"{type(self).__name__} has its embedding described in its configuration: set rows "
+                "with set_rows, sizes with resize_token_embeddings, and another embedding with "
+                "replace_embedding(export(model), ...)."
+            )
+        super().set_input_embeddings(value)
 
     def resize_token_embeddings(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         new_num_tokens: int | None = None,
         pad_to_multiple_of: int | None = None,
         mean_resizing: bool = True,
+        *,
+        check: bool = True,
     ) -> nn.Module:
-        """Changes the size of the vocabulary; the first rows of the Map stay as they are.
+        """Changes the size of the vocabulary, in place; the first rows of the Map stay as they are.
 
         Args:
             new_num_tokens: New size V; the present one if omitted.
             pad_to_multiple_of: Rounds the size up to a multiple of this.
             mean_resizing: Whether new rows start (nearly) at the mean of the old ones, instead of
                 being drawn like them.
+            check: Whether a few tokens are read before and after, and outputs compared.
 
         Returns:
             The input embedding, the same object as before.
+
+        Raises:
+            ValueError: If the padding row or a band would be cut off, the model has several input
+                tables, or gives other outputs than before.
         """
-        if pad_to_multiple_of is not None and pad_to_multiple_of < 1:
-            raise ValueError(f"{pad_to_multiple_of=} must be at least 1.")
-        size = table_size(embedding_of(self))[0] if new_num_tokens is None else new_num_tokens
-        if pad_to_multiple_of is not None:
-            size = -(-size // pad_to_multiple_of) * pad_to_multiple_of
-        resize(self, embedding_of(self), size, mean_resizing)
-        self.config.define = {**self.config.define, **_state(self)}
+        resize_model(self, new_num_tokens, pad_to_multiple_of, mean_resizing, check)
+        self.config.define = {"base": self.config.define["base"], **described(self)}
         return self.get_input_embeddings()
 
     def save_pretrained(  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -79,9 +140,18 @@ class DefineModel(_Base):
         save_directory: str | os.PathLike,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
-        """Saves the model with what rebuilds its embedding as it is now."""
-        self.config.define = {**self.config.define, **_state(self)}
+        """Saves the model with what rebuilds its embeddings as they are now.
+
+        Beside the weights it writes a file by which ``trust_remote_code=True`` finds this package,
+        and a README that says how to load the model, unless there is one.
+
+        Raises:
+            ValueError: If the embedding was exchanged in a way that would not load again.
+        """
+        self.config.define = {"base": self.config.define["base"], **described(self)}
         super().save_pretrained(save_directory, **kwargs)
+        if kwargs.get("is_main_process", True):
+            write_companions(save_directory, self)
 
     @classmethod
     def from_pretrained(
@@ -105,6 +175,27 @@ class DefineModel(_Base):
         return cast(Any, (model, info) if wants_info else model)
 
 
+def _check_loaded(model: PreTrainedModel, info: dict[str, Any]) -> None:
+    second = shared_names(model)
+    keys = {
+        kind: sorted(str(key) for key in info.get(f"{kind}_keys", ()) if key not in second)
+        for kind in ("missing", "unexpected", "mismatched")
+    }
+    if not any(keys.values()):
+        return
+    name, saved = type(model).__name__, (model.config.architectures or ["?"])[0]
+    if name != saved:
+        owners = [f"{place.name}." for place in places_of(model)]
+        lacking = (*keys["missing"], *keys["mismatched"])
+        if not any(owner in key for owner in owners for key in lacking):
+            return  # what another architecture adds or lacks is reported by transformers
+    raise ValueError(
+        f"The checkpoint of a {saved} does not fit {name}: "
+        + "; ".join(f"{kind} {found}" for kind, found in keys.items() if found)
+        + "."
+    )
+
+
 @cache
 def model_class(base: type[PreTrainedModel]) -> type[PreTrainedModel]:
     """The class of `base` with an embedding of this package, such as `DefineGPT2LMHeadModel`."""
@@ -122,39 +213,102 @@ def model_class(base: type[PreTrainedModel]) -> type[PreTrainedModel]:
     )
 
 
-def input_entry(model: PreTrainedModel) -> nn.Module:
-    """The module that owns the embedding: the embedding, or Gemma's scale around it."""
-    entry = model.get_input_embeddings()
-    return entry.tied.module if isinstance(entry, BorrowedEmbedding) else entry
-
-
-def embedding_of(model: PreTrainedModel) -> nn.Module:
-    """The embedding of this package in a model, whatever the model puts around it."""
-    entry = input_entry(model)
-    return entry.embedding if isinstance(entry, ScaledEmbedding) else entry
-
-
-def _state(model: PreTrainedModel) -> dict[str, Any]:
-    head = model.get_output_embeddings()
-    return {"embedding": describe(embedding_of(model)), "tie": isinstance(head, TiedHead)}
-
-
-def _check_loaded(model: PreTrainedModel, info: dict[str, Any]) -> None:
-    keys = {
-        kind: sorted(str(key) for key in info.get(f"{kind}_keys", ()))
-        for kind in ("missing", "unexpected", "mismatched")
-    }
-    if not any(keys.values()):
-        return
-    name, saved = type(model).__name__, (model.config.architectures or ["?"])[0]
-    if name != saved:
-        entry = input_entry(model)
-        owner = next(key for key, module in model.named_modules() if module is entry)
-        wrong = [key for key in (*keys["missing"], *keys["mismatched"]) if f"{owner}." in key]
-        if not wrong:
-            return  # what another architecture adds or lacks is reported by transformers
-    raise ValueError(
-        f"The checkpoint of a {saved} does not fit {name}: "
-        + "; ".join(f"{kind} {found}" for kind, found in keys.items() if found)
-        + "."
+@cache
+def config_class(base: type[PreTrainedConfig]) -> type[PreTrainedConfig]:
+    """The configuration class of `base` with an embedding of this package."""
+    if base.model_type not in CONFIG_MAPPING:
+        raise TypeError(
+            f"{base.__name__} has {base.model_type=}, which must be one that AutoConfig knows."
+        )
+    return type(
+        f"Define{base.__name__}",
+        (base,),
+        {
+            "__doc__": f"`{base.__name__}` with an embedding of this package.",
+            "__module__": "define.huggingface",
+            "model_type": "define",
+            "base_class": base,
+        },
     )
+
+
+class DefineConfig(PreTrainedConfig):
+    """Entry of the auto classes for all checkpoints with an embedding of this package.
+
+    All have the model type ``"define"``, so that a program without this package says that it does
+    not know the model, instead of loading it with a table drawn at random. ``define["base"]`` in
+    the file names the type of the model around the embedding; from it :meth:`from_dict` makes the
+    configuration class and registers it, with its models, with the auto classes.
+    """
+
+    model_type: ClassVar[str] = "define"
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Self:  # noqa: ANN401
+        define = config_dict.get("define")
+        if not isinstance(define, dict) or define.get("base") not in CONFIG_MAPPING:
+            raise ValueError(
+                f"config.json has define={define!r}: its 'base' must name a type of model that "
+                "transformers knows."
+            )
+        base = CONFIG_MAPPING[define["base"]]
+        register(base)
+        return cast(Self, config_class(base).from_dict(config_dict, **kwargs))
+
+
+@cache
+def register(base: type[PreTrainedConfig]) -> None:
+    """Makes each auto class that knows `base` know the models with an embedding of this package."""
+    derived = config_class(base)
+    for auto in vars(modeling_auto).values():
+        mapping = getattr(auto, "_model_mapping", None)
+        if not isinstance(auto, type) or mapping is None or base not in mapping:
+            continue
+        models = mapping[base]
+        # Some auto classes map a configuration to a model of another one.
+        several = models if isinstance(models, list | tuple) else [models]
+        ours = [model_class(model) for model in several if model.config_class is base]
+        if ours:  # where there are several, config.architectures chooses
+            auto.register(derived, ours[0] if len(ours) == 1 else tuple(ours), exist_ok=True)
+
+
+AutoConfig.register("define", DefineConfig)
+
+
+def define_config(config: PreTrainedConfig, define: dict[str, Any]) -> PreTrainedConfig:
+    """A copy of a plain configuration, with what rebuilds the embeddings."""
+    derived = _copy(config, config_class(type(config)))
+    derived.define = {"base": type(config).model_type, **define}
+    return derived
+
+
+def plain_config(config: PreTrainedConfig) -> PreTrainedConfig:
+    """A copy without the embeddings of this package."""
+    plain = _copy(config, cast(Any, type(config)).base_class)
+    vars(plain).pop("define")
+    vars(plain).pop("auto_map", None)
+    return plain
+
+
+def _copy(config: PreTrainedConfig, cls: type[PreTrainedConfig]) -> Any:  # noqa: ANN401
+    """A deep copy as another class: its fields need not pass through its constructor again."""
+    copied = cls.__new__(cls)
+    vars(copied).update(copy.deepcopy(vars(config)))
+    return copied
+
+
+def embedding_of(model: PreTrainedModel, table: str | None = None) -> nn.Module:
+    """The embedding of this package in a model, whatever the model puts around it.
+
+    Args:
+        model: A model with such an embedding.
+        table: Name of the table that it replaced; that of the model's input if omitted.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    for place in places_of(model):
+        if place.table == table:
+            return place.embedding(model)
+    known = [place.table for place in places_of(model)]
+    raise ValueError(f"{type(model).__name__} has no embedding for {table=}, only for {known}.")

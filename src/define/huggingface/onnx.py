@@ -4,7 +4,6 @@ import copy
 import inspect
 import os
 import warnings
-from functools import singledispatch
 
 import torch
 import torch.nn.functional as F
@@ -12,10 +11,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from define.embedding import AdaptiveEmbedding, DeFINE, Embedding, ProjectedEmbedding
-from define.huggingface.borrowed import BorrowedEmbedding
+from define.embedding import Embedding
 from define.huggingface.head import TiedHead
-from define.huggingface.places import put
+from define.huggingface.tables import put
 
 __all__ = ["PerToken", "export_onnx"]
 
@@ -35,35 +33,26 @@ class PerToken(nn.Module):
     def __init__(self, embedding: Embedding) -> None:
         super().__init__()
         self.embedding = embedding
+        self.num_embeddings = embedding.num_embeddings
+        self.embedding_dim = embedding.embedding_dim
 
     def forward(self, ids: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch features"]:
-        rows = _rows(self.embedding, ids)
+        bands = self.embedding.bands()
+        if bands is None:
+            rows = self.embedding.rows(ids)  # each row by itself, in any order and shape
+        else:
+            parts = []
+            for band in bands:
+                inside = (ids >= band.start) & (ids < band.stop)
+                found = F.embedding(
+                    (ids - band.start).clamp(0, band.stop - band.start - 1), band.table
+                )
+                found = found if band.projection is None else F.linear(found, band.projection)
+                parts.append(found * inside[..., None])
+            rows = sum(parts[1:], parts[0])
         if self.embedding.padding_idx is not None:
             rows = rows.masked_fill((ids == self.embedding.padding_idx)[..., None], 0.0)
         return rows
-
-
-@singledispatch
-def _rows(embedding: nn.Module, ids: Tensor) -> Tensor:
-    raise TypeError(f"{type(embedding).__name__} cannot be written token by token.")
-
-
-@_rows.register(DeFINE)
-@_rows.register(ProjectedEmbedding)
-def _(embedding: DeFINE | ProjectedEmbedding, ids: Tensor) -> Tensor:
-    return embedding.rows(ids)  # each row by itself, in any order and shape
-
-
-@_rows.register
-def _(embedding: AdaptiveEmbedding, ids: Tensor) -> Tensor:
-    bands = []
-    for band, (start, stop) in enumerate((b.start, b.stop) for b in embedding.bands()):
-        inside = (ids >= start) & (ids < stop)
-        rows = F.embedding((ids - start).clamp(0, stop - start - 1), embedding.tables[band])
-        projection = embedding.projection(band)
-        rows = rows if projection is None else F.linear(rows, projection)
-        bands.append(rows * inside[..., None])
-    return sum(bands[1:], bands[0])
 
 
 class _Model(nn.Module):
@@ -97,16 +86,17 @@ def export_onnx(model: nn.Module, path: str | os.PathLike) -> None:
 
     Raises:
         TypeError: If the model is neither.
-        ValueError: If the model is an encoder and decoder, or the file would be too large.
+        ValueError: If the model is an encoder and decoder, or a decoder that reads an encoder, or
+            the file would be too large.
     """
     size = sum(p.numel() * p.element_size() for p in model.parameters())
     if size >= 2**31:
         raise ValueError(f"The parameters are {size} bytes; one ONNX file holds less than {2**31}.")
     if isinstance(model, PreTrainedModel):
-        if model.config.is_encoder_decoder:
+        if _reads_two(model):
             raise ValueError(
-                f"{type(model).__name__} is an encoder and decoder; export_onnx writes models that "
-                "read one sequence. Write model.get_encoder() and the decoder's parts by hand."
+                f"{type(model).__name__} reads two sequences; export_onnx writes models that read "
+                "one, such as the encoder: model.get_encoder()."
             )
         module: nn.Module = _Model(model)
         names, output = ["input_ids", "attention_mask"], "last_hidden_state"
@@ -137,17 +127,28 @@ def export_onnx(model: nn.Module, path: str | os.PathLike) -> None:
     program.save(os.fspath(path))
 
 
+def _reads_two(model: PreTrainedModel) -> bool:
+    names = inspect.signature(model.forward).parameters
+    decodes = "encoder_hidden_states" in names and (
+        getattr(model.config, "is_decoder", False) or type(model).__name__.endswith("Decoder")
+    )
+    return "decoder_input_ids" in names or (model.config.is_encoder_decoder and decodes)
+
+
 def _per_token(module: nn.Module) -> nn.Module:
     """Replaces each embedding of this package, also where it is the Map of another."""
+    heads: list[str] = []
     for name, part in list(module.named_modules(remove_duplicate=False)):
-        if isinstance(part, TiedHead) and isinstance(part.tied.module, DeFINE | ProjectedEmbedding):
+        if isinstance(part, TiedHead) and part.is_computed:
             put(module, name, part.to_linear())  # instead of computing the table at every call
-    for name, part in list(module.named_modules(remove_duplicate=False)):
-        if isinstance(part, BorrowedEmbedding):  # an encoder by itself
-            put(module, name, part.tied.module)
+        elif isinstance(part, TiedHead):
+            head = TiedHead(part.tied, part.in_features)  # which stays what it is
+            head.projection, head.bias = part.projection, part.bias
+            put(module, name, head)
+            heads.append(f"{name}.")
     seen: dict[int, PerToken] = {}
     # From the inside out, so that the name of a Map is still its name.
     for name, part in reversed(list(module.named_modules(remove_duplicate=False))):
-        if isinstance(part, Embedding):
+        if isinstance(part, Embedding) and not name.startswith(tuple(heads)):
             put(module, name, seen.setdefault(id(part), PerToken(part)))
     return module

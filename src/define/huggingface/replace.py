@@ -1,28 +1,40 @@
 """Puts an embedding of this package in a model of transformers."""
 
-from typing import Any, cast
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from define.embedding.base import table_size
 from define.embedding.description import describe
-from define.huggingface.config import define_config
-from define.huggingface.install import Factory, install, make_embedding
-from define.huggingface.model import DefineModel, embedding_of, model_class
-from define.huggingface.places import find_places
-from define.huggingface.registration import register
+from define.huggingface.assemble import assemble
+from define.huggingface.check import compare, output, tiny_batch, unchecked
+from define.huggingface.install import Tie, places_of
+from define.huggingface.model import define_config, model_class, register
+from define.huggingface.tables import Table, chosen_tables
 
-__all__ = ["replace_embedding"]
+__all__ = ["Factory", "fitting", "replace_embedding"]
+
+Factory = Callable[[int, int], nn.Module]
 
 
 def replace_embedding(
-    model: PreTrainedModel, factory: Factory | nn.Module, *, tie: bool | None = None
+    model: PreTrainedModel,
+    factory: Factory | nn.Module,
+    *,
+    tie: Tie | None = None,
+    table: str | None = None,
+    check: bool = True,
 ) -> PreTrainedModel:
-    r"""Replaces the token table of a model, in place, and where wanted its output head.
+    r"""A model with another token table, and where wanted with its output head tied to that.
 
-    The model becomes a :class:`DefineModel` of the same architecture: `GPT2LMHeadModel` becomes
-    `DefineGPT2LMHeadModel`. It saves, loads, generates and trains as before. The new embedding is
-    as its factory drew it: choose its `std` for training from scratch (GPT-2 draws its table with
+    The result is a :class:`DefineModel` of the same architecture: `GPT2LMHeadModel` gives
+    `DefineGPT2LMHeadModel`. It saves, loads, generates and trains as before. All other weights are
+    those of `model`, not copies of them: training one changes the other. The new embedding is as
+    its factory drew it: choose its `std` for training from scratch (GPT-2 draws its table with
     0.02), or give a module that approximates the old table.
 
     The tied head ``logits = E P h`` has the Map E of the embedding (the whole table where there
@@ -32,22 +44,30 @@ def replace_embedding(
         | DeFINE, Sec. 3.4 (output tied to the Map table)
 
     Args:
-        model: A causal model, an encoder, or an encoder and decoder with one shared table. What
-            it adds to its table (scales, padding, output biases) stays.
+        model: A causal model, an encoder, or an encoder and decoder; it stays as it is. What it
+            adds to its table (scales, output biases, a padding row of zeros) stays too.
         factory: Makes the embedding from ``(num_embeddings, embedding_dim)``, such as
-            ``partial(DeFINE, map=64)``; or the embedding itself. One of `define.embedding` or
-            `torch.nn.Embedding`: others cannot be rebuilt when a checkpoint is loaded. Without a
-            padding id it is given the model's.
+            ``partial(DeFINE, map=64)``; or the embedding itself. A subclass of
+            :class:`define.Embedding` or `torch.nn.Embedding`: others cannot be rebuilt when a
+            checkpoint is loaded. Without a padding id it is given the model's, if that row is zero.
         tie: Whether the output head is tied to the embedding; if omitted, where it was tied to
-            the old table. With False, a head that was tied keeps that table for itself.
+            the old table. With False, a head that was tied keeps that table for itself; with
+            "embedding", E is the table that the embedding computes, as wide as the hidden states.
+        table: Name of the only table to replace, one of
+            :func:`~define.huggingface.find_tables`: one of several input tables, a table of the
+            layers, or a head with a table of its own. If omitted, the model's input table, or
+            those of encoder and decoder.
+        check: Whether a standard table put in the same places must give the model's outputs for a
+            few tokens: two forward passes, and memory for a second table.
 
     Returns:
-        The same object.
+        A new model.
 
     Raises:
         TypeError: If `model` is no model of transformers, or the embedding of another class.
-        ValueError: If the model has no input embedding, two of them, or one of this package
-            already; if the embedding has another size or padding; if there is no head to tie.
+        ValueError: If the model has no such table, uses it in a way that is not understood, or has
+            an embedding of this package already; if the embedding has another size or padding; if
+            there is no head to tie.
 
     Example:
         >>> from functools import partial
@@ -62,36 +82,117 @@ def replace_embedding(
           (map): Embedding(100, 8)
           (projection): GroupLinear(in_features=8, out_features=32, groups=1, bias=False)
         )
-        >>> model.get_output_embeddings()
-        TiedHead(
-          in_features=32, out_features=100
-          (projection): Linear(in_features=32, out_features=8, bias=False)
-        )
+        >>> model.get_output_embeddings().projection
+        Linear(in_features=32, out_features=8, bias=False)
     """
     if not isinstance(model, PreTrainedModel):
         raise TypeError(f"model must be a PreTrainedModel, not {type(model).__name__}.")
-    if isinstance(model, DefineModel):
+    name = type(model).__name__
+    if places_of(model):
+        found = type(places_of(model)[0].embedding(model)).__name__
+        raise ValueError(f"{name} already has an embedding of this package, {found}.")
+    if getattr(model, "hf_quantizer", None) is not None:
+        raise ValueError(f"{name} is quantized: replace the embedding first, then quantize.")
+    tables = chosen_tables(model, table)
+    if isinstance(factory, nn.Module) and len(tables) > 1:
         raise ValueError(
-            f"{type(model).__name__} already has an embedding of this package, "
-            f"{type(embedding_of(model)).__name__}."
+            f"{name} has {len(tables)} tables ({'; '.join(map(str, tables))}): give a factory, or "
+            "name one of them as table=..."
         )
-    places = find_places(model)
-    if tie is None:
-        tie = places.tied
-    if tie:
-        head = None if places.head is None else model.get_submodule(places.head)
-        if not isinstance(head, nn.Linear):
-            found = "none" if head is None else type(head).__name__
-            raise ValueError(f"{tie=} needs a linear output head; {type(model).__name__}: {found}.")
-    embedding = make_embedding(places, factory)
-    define = {"embedding": describe(embedding), "tie": tie}
+    keys = [table if index == 0 else found.name for index, found in enumerate(tables)]
+    entries: dict[str | None, dict[str, Any]] = {}
+    embeddings: dict[str | None, nn.Module] = {}
+    for key, found in zip(keys, tables, strict=True):
+        embeddings[key] = fitting(found, factory)
+        wanted = bool(found.heads) if tie is None else tie
+        if wanted and found.inputs and not (found.heads or _free_head(model)):
+            head = model.get_output_embeddings()
+            what = "none" if head is None else type(head).__name__
+            raise ValueError(f"{tie=} needs a linear output head; {name}: {what}.")
+        entries[key] = {"embedding": describe(embeddings[key]), "tie": wanted}
+    new = _with(model, entries, embeddings)
+    if check:
+        _check(model, new, tables, entries)
+    return new
+
+
+def fitting(table: Table, embedding: Factory | nn.Module) -> nn.Module:
+    """An embedding for a table: built, of the right size, with the padding of the old table."""
+    wanted = (table.weight.shape[0], table.weight.shape[1])
+    module = embedding if isinstance(embedding, nn.Module) else embedding(*wanted)
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"The factory must return a module, not {type(module).__name__}.")
+    if (size := table_size(module)) != wanted:
+        raise ValueError(
+            f"The embedding has (num_embeddings, embedding_dim) = {size}, the model needs {wanted}."
+        )
+    _keep_padding(module, table)
+    return module.to(table.weight.device, table.weight.dtype)
+
+
+@torch.no_grad()
+def _keep_padding(module: Any, table: Table) -> None:  # noqa: ANN401
+    index = table.padding_idx
+    if index is not None and module.padding_idx is None:
+        for part in (module, getattr(module, "map", None)):
+            if part is None or part.padding_idx is not None:
+                continue
+            part.padding_idx = index
+            if isinstance(part, nn.Embedding):
+                part.weight[index].zero_()
+    wanted = getattr(table.module, "padding_idx", None)
+    if module.padding_idx not in (None, wanted):
+        raise ValueError(
+            f"padding_idx={module.padding_idx} of the embedding must be the model's, {wanted}."
+        )
+
+
+def _free_head(model: PreTrainedModel) -> bool:
+    return type(model.get_output_embeddings()) is nn.Linear
+
+
+def _with(
+    model: PreTrainedModel,
+    entries: Mapping[str | None, dict[str, Any]],
+    embeddings: Mapping[str | None, nn.Module],
+) -> PreTrainedModel:
+    tables = {name: entry for name, entry in entries.items() if name is not None}
+    define = {**entries.get(None, {}), **({"tables": tables} if tables else {})}
     register(type(model.config))
+    config = define_config(model.config, define)
     derived = model_class(type(model))
-    old, config = model.config, define_config(model.config, define)
-    # Nothing can fail from here on.
-    install(model, places, embedding, tie)
-    for module in model.modules():
-        if getattr(module, "config", None) is old:
-            cast(Any, module).config = config
-    model.__class__ = cast(type[PreTrainedModel], derived)
-    return model
+    return assemble(derived, config, model, embeddings=dict(embeddings))
+
+
+def _check(
+    model: PreTrainedModel,
+    new: PreTrainedModel,
+    tables: list[Table],
+    entries: Mapping[str | None, dict[str, Any]],
+) -> None:
+    """Another standard table must have the same effect in the old places and in the new ones."""
+    if any(parameter.is_meta for parameter in model.parameters()):
+        return
+    what = f"replace_embedding of a {type(model).__name__}"
+    standard: dict[str | None, nn.Module] = {}
+    kept: dict[str | None, dict[str, Any]] = {}
+    weights: dict[str, Tensor] = {}
+    for key, table in zip(entries, tables, strict=True):
+        other = table.weight.detach().roll(1, 0) * 1.25
+        weights |= {f"{name}.weight": other for name in (*table.inputs, *table.heads)}
+        standard[key] = nn.Embedding.from_pretrained(other, freeze=False)
+        kept[key] = {"embedding": describe(standard[key]), "tie": bool(table.heads)}
+    batch = tiny_batch(model)
+    try:
+        plain = assemble(type(model), copy.deepcopy(model.config), model, weights)
+        expected = output(plain, batch)
+    except Exception as error:  # noqa: BLE001  # whatever a model needs besides tokens
+        return unchecked(what, error)
+    compare(what, output(_with(model, kept, standard), batch), expected)
+    try:
+        if output(new, batch).isfinite().all() or not expected.isfinite().all():
+            return
+        error = "outputs that are not finite"
+    except Exception as caught:  # noqa: BLE001  # of any model's code
+        error = f"{type(caught).__name__}: {caught}"
+    raise ValueError(f"{what} failed for a few tokens: {error}")

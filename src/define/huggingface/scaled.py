@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from define.embedding.base import table_size
 
-__all__ = ["ScaledEmbedding", "input_scale"]
+__all__ = ["ScaledEmbedding", "unscaled"]
 
 
 class ScaledEmbedding(nn.Module):
@@ -58,9 +58,6 @@ class ScaledEmbedding(nn.Module):
         return f"scale={self.scale:g}"
 
 
-def input_scale(table: nn.Module) -> float:
-    """The factor that an embedding of transformers applies inside itself."""
-    scale = getattr(table, "scalar_embed_scale", None)
-    if scale is None:
-        scale = getattr(table, "embed_scale", 1.0)
-    return float(scale)
+def unscaled(embedding: nn.Module) -> nn.Module:
+    """The embedding itself, whatever the model puts around it."""
+    return embedding.embedding if isinstance(embedding, ScaledEmbedding) else embedding
