@@ -9,9 +9,11 @@ from define.measures.layers import LayerCorrelation, group_correlation, layer_co
 from define.measures.neighbours import nearest_neighbours
 from define.measures.rows import held
 from define.measures.similarity import Similarity, similarity
+from define.measures.subject import Subject, Translation
 from define.measures.summary import RunSummary
-from define.measures.table_file import read_table
+from define.measures.table_file import is_checkpoint, read_table
 from define.measures.word_map import WordMap, word_map
+from define.measures.words import find_words, some_words
 
 __all__ = [
     "Correlation",
@@ -21,6 +23,8 @@ __all__ = [
     "LayerCorrelation",
     "RunSummary",
     "Similarity",
+    "Subject",
+    "Translation",
     "WordMap",
     "comparison_table",
     "correlation",
@@ -30,12 +34,15 @@ __all__ = [
     "embedding_scalars",
     "frequency_bands",
     "group_correlation",
+    "find_words",
     "held",
+    "is_checkpoint",
     "layer_correlations",
     "nearest_neighbours",
     "read_table",
     "shapes_only",
     "similarity",
+    "some_words",
     "token_nll",
     "word_map",
 ]

@@ -10,7 +10,13 @@ from define.embedding import Embedding
 from define.measures.correlation import Correlation, Moments
 from define.measures.rows import Table, checked_weights, evaluating
 
-__all__ = ["LayerCorrelation", "group_correlation", "layer_correlations", "layers_by"]
+__all__ = [
+    "LayerCorrelation",
+    "group_correlation",
+    "layer_correlations",
+    "layers_by",
+    "split_groups",
+]
 
 _ROWS = 4096
 _SAMPLE = 1 << 16  # words over which the wide layers are measured, if there are more
@@ -135,3 +141,9 @@ def _sampled(weights: Tensor | None, size: int) -> Tensor | None:
     else:
         ids = torch.multinomial(weights, _SAMPLE, replacement=True, generator=generator)
     return torch.bincount(ids, minlength=size).double()
+
+
+def split_groups(between: Tensor) -> tuple[float, float]:
+    """Mean |correlation| within groups, and between different groups."""
+    own = torch.eye(len(between), dtype=torch.bool)
+    return between[own].nanmean().item(), between[~own].nanmean().item()

@@ -5,7 +5,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-__all__ = ["read_table"]
+__all__ = ["is_checkpoint", "read_table"]
+
+
+def is_checkpoint(folder: Path) -> bool:
+    """Whether a folder looks like a Hugging Face checkpoint, rather than a run of ours."""
+    return (folder / "config.json").is_file() and not (folder / "config.yaml").exists()
 
 
 def read_table(path: str | Path, num_embeddings: int) -> Tensor:

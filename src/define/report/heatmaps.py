@@ -2,81 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from define.measures.correlation import Correlation
-from define.measures.layers import LayerCorrelation
-from define.report.style import COLOUR_MAP, new_figure, plain
+from define.report.style import COLOUR_MAP, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["correlation_figure", "group_figure", "layer_figure", "scale_top", "split_groups"]
+__all__ = ["heat_maps", "scale_top"]
 
-_COLUMNS = 4  # at most
+_COLUMNS = 2  # at most: panels are looked at on a phone, too
 _TOPS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
-
-
-def correlation_figure(correlations: Mapping[str, Correlation]) -> Figure:
-    """|Correlation| between the dimensions of several embeddings, side by side.
-
-    Args:
-        correlations: By name, at least one.
-
-    Raises:
-        ValueError: If there are none.
-    """
-    panels = [
-        (f"{plain(name)}\nmean |r| = {c.mean_absolute:.3f}", c.matrix)
-        for name, c in correlations.items()
-    ]
-    return _heat_maps("Correlation between dimensions, over the vocabulary", panels, "dimension")
-
-
-def layer_figure(name: str, layers: Sequence[LayerCorrelation], top: float | None = None) -> Figure:
-    """|Correlation| between the features of each layer of one embedding.
-
-    Args:
-        name: Of the embedding.
-        layers: At least one.
-        top: End of the colour scale, see :func:`scale_top`; chosen from these layers if omitted.
-    """
-    panels = [
-        (
-            f"{layer.name}{_groups(layer.groups)}\n"
-            f"mean |r| = {layer.correlation.mean_absolute:.3f}",
-            layer.correlation.matrix,
-        )
-        for layer in layers
-    ]
-    return _heat_maps(f"{plain(name)}: correlation, layer by layer", panels, "feature", top)
-
-
-def group_figure(name: str, layers: Sequence[LayerCorrelation], top: float | None = None) -> Figure:
-    """Mean |correlation| between the groups of each layer that has several.
-
-    Args:
-        name: Of the embedding.
-        layers: All of them.
-        top: End of the colour scale, see :func:`scale_top`; chosen from these layers if omitted.
-
-    Raises:
-        ValueError: If no layer has several groups.
-    """
-    panels = []
-    for layer in layers:
-        if layer.groups > 1:
-            within, between = split_groups(layer.between_groups)
-            title = f"{layer.name}\nwithin {within:.3f}, between {between:.3f}"
-            panels.append((title, layer.between_groups))
-    title = f"{plain(name)}: mean |correlation| between groups of features"
-    if panels and top is None:
-        top = scale_top((matrix for _, matrix in panels), diagonal=True)
-    return _heat_maps(title, panels, "group", top)
 
 
 def scale_top(matrices: Iterable[Tensor], diagonal: bool = False) -> float:
@@ -100,34 +40,34 @@ def scale_top(matrices: Iterable[Tensor], diagonal: bool = False) -> float:
     return next((top for top in _TOPS if top >= highest), 1.0)
 
 
-def split_groups(between: Tensor) -> tuple[float, float]:
-    """Mean |correlation| within groups, and between different groups."""
-    own = torch.eye(len(between), dtype=torch.bool)
-    return between[own].nanmean().item(), between[~own].nanmean().item()
-
-
-def _groups(count: int) -> str:
-    return f" ({count} groups)" if count > 1 else ""
-
-
-def _heat_maps(
+def heat_maps(
     title: str, panels: Sequence[tuple[str, Tensor]], unit: str, top: float | None = None
 ) -> Figure:
-    """Square matrices of |values| side by side, on one colour scale."""
+    """Square matrices of |values| side by side, on one colour scale.
+
+    Args:
+        title: Of the whole.
+        panels: At least one title and matrix; NaN is grey.
+        unit: What rows and columns are.
+        top: End of the colour scale, see :func:`scale_top`; chosen from these panels if omitted.
+
+    Raises:
+        ValueError: If there are no panels.
+    """
     if not panels:
         raise ValueError(f"{title}: there is nothing to draw.")
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
     from matplotlib.ticker import MaxNLocator
 
-    rows = -(-len(panels) // _COLUMNS)
-    columns = -(-len(panels) // rows)  # five panels are three and two, not four and one
-    figure = new_figure(2.6 * columns + 1.1, 2.8 * rows + 0.5)
+    columns = min(len(panels), _COLUMNS)
+    rows = -(-len(panels) // columns)
+    figure = new_figure((2.3 if columns > 1 else 4.0) * rows + 1.0)
     axes = figure.subplots(rows, columns, squeeze=False).flatten()
     top = scale_top(matrix for _, matrix in panels) if top is None else top
     scale = Normalize(0.0, top)
     for panel, (name, matrix) in zip(axes, panels, strict=False):
-        panel.set_facecolor("#BBBBBB")  # where there is no correlation: NaN is not drawn
+        panel.set_facecolor("#bbbbbb")  # where there is no correlation: NaN is not drawn
         size = len(matrix)
         panel.imshow(
             matrix.abs().numpy(),
@@ -142,17 +82,14 @@ def _heat_maps(
             axis.set_major_locator(MaxNLocator(4, integer=True))
     for panel in axes[len(panels) :]:
         panel.remove()
-    figure.suptitle(_wrapped(title, columns), fontsize=11)
+    figure.suptitle(title, fontsize=10)
     figure.colorbar(
         ScalarMappable(scale, COLOUR_MAP),
         ax=axes[: len(panels)].tolist(),
+        location="bottom",
         label="|correlation|",
         extend="neither" if top == 1 else "max",
         shrink=0.8,
+        aspect=30,
     )
     return figure
-
-
-def _wrapped(title: str, columns: int) -> str:
-    """A title in two lines over a single panel, whose figure is narrow."""
-    return title if columns > 1 else title.replace(": ", ":\n").replace(", ", ",\n")

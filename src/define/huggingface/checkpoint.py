@@ -1,0 +1,83 @@
+"""The input embedding of a Hugging Face checkpoint, without the rest of its model."""
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig
+
+from define.measures.subject import Subject
+
+__all__ = ["read_checkpoint"]
+
+_LOCAL = {"local_files_only": True, "trust_remote_code": False}
+
+
+def read_checkpoint(folder: str | Path, tensor: str | None = None) -> Subject:
+    """Reads the input embedding of a checkpoint, and the words of its tokenizer.
+
+    Of the weights, this table alone is read. Rows beyond the last word, which pad many tables to a
+    round size, are left out; a row without a word between others is called `<id 7>`.
+
+    Args:
+        folder: As `save_pretrained` of a model and a tokenizer writes it, with safetensors.
+        tensor: Name of the table; the one that the model says is its input embedding if omitted.
+
+    Raises:
+        OSError: If a file is missing.
+        ValueError: If the model is of no kind that transformers knows, the table is not there
+            (matrices that may be meant are listed), or the tokenizer has more words than rows.
+    """
+    folder = Path(folder)
+    config = AutoConfig.from_pretrained(folder, **_LOCAL)
+    vocabulary = AutoTokenizer.from_pretrained(folder, **_LOCAL).get_vocab()
+    words = [f"<id {i}>" for i in range(max(vocabulary.values(), default=-1) + 1)]
+    for word, id_ in vocabulary.items():
+        words[id_] = word
+    name, table = _table(folder, config, tensor)
+    if len(words) > len(table):
+        raise ValueError(
+            f"{folder}: the vocabulary has {len(words)} words, the table {name} {len(table)} rows."
+        )
+    shape = f"{len(table):,} x {table.shape[1]:,}"
+    return Subject(
+        folder.resolve().name,
+        config.model_type,
+        table[: len(words)],
+        tuple(words),
+        f"# {name}, {shape}, of which {len(words):,} rows have a word\n{config.to_json_string()}",
+    )
+
+
+def _table(folder: Path, config: PretrainedConfig, tensor: str | None) -> tuple[str, Tensor]:
+    """Name and values of the input embedding."""
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise FileNotFoundError(f"{folder} has no weights in safetensors files.")
+    wanted = f"{_input_embedding(config)}.weight" if tensor is None else tensor
+    shapes: dict[str, list[int]] = {}
+    for path in files:
+        try:
+            with safe_open(path, framework="pt") as file:
+                for name in file.keys():  # noqa: SIM118 - not a mapping
+                    # A model with an output has its parts under a prefix, such as "model.".
+                    found = name == wanted or (tensor is None and name.endswith(f".{wanted}"))
+                    shape = file.get_slice(name).get_shape()
+                    if found and len(shape) == 2:
+                        return name, file.get_tensor(name)
+                    if len(shape) == 2:
+                        shapes[name] = shape
+        except SafetensorError as error:
+            raise ValueError(f"{path} is not a whole safetensors file: {error}.") from error
+    tallest = sorted(shapes.items(), key=lambda item: -item[1][0])[:8]  # a table has many rows
+    listed = ", ".join(f"{name} ({rows:,} x {width:,})" for name, (rows, width) in tallest)
+    raise ValueError(f"{folder} has no matrix {wanted!r}; it has {listed}: name one with --table.")
+
+
+def _input_embedding(config: PretrainedConfig) -> str:
+    """Name of the module that a model of this kind looks its tokens up in."""
+    with torch.device("meta"):
+        model = AutoModel.from_config(config)
+    table = model.get_input_embeddings()
+    return next(name for name, module in model.named_modules() if module is table)

@@ -1,0 +1,59 @@
+"""What each run cost and reached, as training left it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from define.measures.subject import Readings
+from define.measures.summary import RunSummary
+from define.measures.table import MISSING
+from define.report.comparison import panels
+from define.report.part import Grid, Part, Picture, Request, Section, number
+
+__all__ = ["RunsPart"]
+
+
+class RunsPart(Part[RunSummary | None]):
+    """Parameters, speed, memory, perplexities and BLEU."""
+
+    def measure(self, readings: Readings, request: Request) -> RunSummary | None:
+        return readings.subject.summary
+
+    def as_json(self, found: RunSummary | None, request: Request) -> Mapping[str, Any]:
+        return {"summary": None if found is None else vars(found)}
+
+    def section(self, found: Mapping[str, RunSummary | None], request: Request) -> Section | None:
+        # A run of translation has an embedding for each language, and one summary.
+        runs = {run.name: (run, request.styles[name]) for name, run in found.items() if run}
+        if not runs:
+            return None
+        summaries, styles = zip(*runs.values(), strict=True)
+        pictures = [
+            Picture(panel.name, panel.figure(summaries, styles), panel.title)
+            for panel in panels(summaries)
+        ]
+        header = ["run", "embedding", "unit M", "context M", "in-out M", "total M", "tokens/s"]
+        header += ["GiB", "valid ppl", "test ppl"]
+        scored = any(run.test_bleu is not None for run in summaries)
+        header += ["valid BLEU", "test BLEU"] if scored else []
+        return Section(
+            "Runs",
+            "Parameters are in millions (M): of the embedding's unit, of the context model, and of "
+            "the tables of input and output; ppl is perplexity, tokens/s the speed of training, "
+            "GiB its peak of memory. Where runs differ in the seed alone, a bar joins the best "
+            "and the worst of them; axes do not begin at 0.",
+            pictures,
+            [Grid(header, [_cells(run)[: len(header)] for run in summaries])],
+        )
+
+
+def _cells(run: RunSummary) -> list[str]:
+    sizes = run.unit, run.context, run.input_output, run.total
+    scores = run.valid_perplexity, run.test_perplexity, run.valid_bleu, run.test_bleu
+    return [
+        run.name,
+        run.embedding,
+        *(f"{size / 1e6:.2f}" for size in sizes),
+        f"{run.tokens_per_second:,.0f}",
+        MISSING if run.peak_memory is None else f"{run.peak_memory / 2**30:.2f}",
+        *(MISSING if score is None else number(score) for score in scores),
+    ]

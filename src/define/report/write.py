@@ -1,0 +1,183 @@
+"""Writes a report of several embeddings: one HTML page, Markdown with pictures, and JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from math import isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from define.measures.subject import Readings, Subject
+from define.measures.table import text_table
+from define.measures.words import some_words
+from define.report.part import Request, Section
+from define.report.style import drawing, lines
+
+if TYPE_CHECKING:
+    from define.measures.rows import Table
+
+__all__ = ["write_report"]
+
+_AGAIN = (
+    "Of each run. define train RECIPE --config RUN/config.yaml --run NEW trains a run again, with "
+    "the recipe that its first line names."
+)
+
+
+def write_report(
+    subjects: Sequence[Subject],
+    folder: str | Path,
+    *,
+    chosen: Sequence[int] = (),
+    tables: Mapping[str, Table] | None = None,
+    command: str = "",
+    split: str = "test",
+) -> Path:
+    """Measures embeddings; writes `report.html`, `report.md` with figures, and `numbers.json`.
+
+    The page needs no other file and no network.
+
+    Args:
+        subjects: At least one; all of one vocabulary.
+        folder: Where to; made if it is not there.
+        chosen: Ids whose neighbours are looked up; some of all frequencies if there are none.
+        tables: Other embeddings of the same words, to compare with, by name.
+        command: The command that makes this report again, for the reader.
+        split: Name of the text that losses are measured on.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        ValueError: If there are no subjects, two of the same name, or of other words.
+    """
+    from define.report.parts import PARTS
+
+    if not subjects:
+        raise ValueError("There are no runs to report on.")
+    first, names = subjects[0], [subject.name for subject in subjects]
+    if len(set(names)) < len(names):
+        raise ValueError(f"Runs must have different names, not {names}.")
+    for subject in subjects:
+        if subject.words != first.words:
+            raise ValueError(f"{subject.name} has another vocabulary than {first.name}.")
+    # A run is drawn alike in every figure, whichever runs a figure shows.
+    kinds = [subject.summary.kind if subject.summary else subject.name for subject in subjects]
+    request = Request(
+        first.words,
+        chosen or some_words(first.words, first.counts),
+        tables or {},
+        split,
+        dict(zip(names, lines(kinds), strict=True)),
+    )
+    measured: list[list[Any]] = []
+    for subject in subjects:
+        readings = Readings(subject)  # with its tables, gone before the next ones
+        measured.append([part.measure(readings, request) for part in PARTS])
+
+    with drawing():
+        results = [dict(zip(names, found, strict=True)) for found in zip(*measured, strict=True)]
+        found = [part.section(result, request) for part, result in zip(PARTS, results, strict=True)]
+        sections = [section for section in found if section is not None]
+        figures = _svgs(sections)
+    numbers = [
+        {"name": name}
+        | {
+            key: value
+            for part, result in zip(PARTS, row, strict=True)
+            for key, value in part.as_json(result, request).items()
+        }
+        for name, row in zip(names, measured, strict=True)
+    ]
+    title = f"Analysis of {names[0]}" if len(names) == 1 else f"Analysis of {len(names)} runs"
+    settings = [(subject.name, subject.settings) for subject in subjects]
+    content = (title, command, sections, figures, settings)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, figure in figures.items():
+        (folder / f"{name}.svg").write_text(figure, "utf-8")
+    (folder / "numbers.json").write_text(_json(numbers), "utf-8")
+    (folder / "report.md").write_text(_markdown(*content), "utf-8")
+    page = folder / "report.html"
+    page.write_text(_html(*content), "utf-8")
+    return page
+
+
+def _svgs(sections: Sequence[Section]) -> dict[str, str]:
+    from define.report.svg import svg
+
+    return {p.name: svg(p.figure, p.description) for s in sections for p in s.pictures}
+
+
+def _json(numbers: Any) -> str:  # noqa: ANN401
+    """JSON in which a number that is not finite is null."""
+    return json.dumps(_finite(numbers), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _finite(value: Any) -> Any:  # noqa: ANN401
+    if isinstance(value, float):
+        return value if isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_finite(item) for item in value]
+    return value
+
+
+def _html(
+    title: str,
+    command: str,
+    sections: Sequence[Section],
+    figures: Mapping[str, str],
+    settings: Sequence[tuple[str, str]],
+) -> str:
+    from jinja2 import Environment, StrictUndefined  # here: an extra, and only reports need it
+
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    template = files("define.report").joinpath("page.html.jinja").read_text("utf-8")
+    return environment.from_string(template).render(
+        title=title,
+        command=command,
+        sections=sections,
+        figures=figures,
+        settings=settings,
+        again=_AGAIN,
+    )
+
+
+def _markdown(
+    title: str,
+    command: str,
+    sections: Sequence[Section],
+    figures: Mapping[str, str],
+    settings: Sequence[tuple[str, str]],
+) -> str:
+    parts = [f"# {_escaped(title)}"]
+    parts += [_code(command)] if command else []
+    for section in sections:
+        parts += [f"## {_escaped(section.title)}", _escaped(section.text)]
+        parts += [f"![{_escaped(p.description)}]({p.name}.svg)" for p in section.pictures]
+        for grid in section.grids:
+            parts += [_escaped(grid.caption)] if grid.caption else []
+            header, *rows = ([_escaped(c) for c in row] for row in (grid.header, *grid.rows))
+            parts.append(text_table(header, rows))
+    parts += ["## Settings", _escaped(_AGAIN)]
+    for name, text in settings:
+        parts += [f"### {_escaped(name)}", _code(text)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _code(text: str) -> str:
+    return "\n".join(f"    {line}" for line in text.splitlines())
+
+
+def _escaped(text: str) -> str:
+    """Text as Markdown that shows it as it is: words may be `<unk>`, `*`, or a script."""
+    text = " ".join(text.replace("&", "&amp;").replace("<", "&lt;").splitlines())
+    for mark in "\\`*_[]~#$":
+        text = text.replace(mark, f"\\{mark}")
+    return text
