@@ -5,7 +5,6 @@ from torch import nn
 from define import AdaptiveEmbedding, DeFINE, ProjectedEmbedding
 from define.measures import correlation, group_correlation, layer_correlations, layers
 from define.measures.layers import layers_by
-from define.report import Subject, analyze
 
 
 @pytest.mark.parametrize("options", [{}, {"reduce": False}, {"skip": "residual"}])
@@ -73,17 +72,13 @@ def test_padding(options):
     torch.testing.assert_close(found, correlation(projected.weight).matrix)
 
 
-def test_the_unit_runs_once_for_the_layers_and_once_for_the_table():
+def test_the_unit_runs_once_for_all_layers_and_weightings():
     module = DeFINE(5000, 8, map=4, expand_dim=16, depth=2, max_groups=2)
     seen = []
     module.expand.linears[0].register_forward_hook(lambda _, __, rows: seen.append(len(rows)))
     counts = torch.arange(5000, 0, -1)
     layers_by(module, [None, counts])
     assert sum(seen) == 5000
-    seen.clear()
-    words = tuple(f"word{i}" for i in range(5000))
-    analyze(Subject("a", "DeFINE", module, words, "", counts), [3, 5], {})
-    assert sum(seen) == 2 * 5000
 
 
 def test_other_embeddings():

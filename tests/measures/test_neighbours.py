@@ -3,9 +3,8 @@ import torch
 import torch.nn.functional as F
 
 from define import DeFINE
-from define.measures import nearest_neighbours, word_map
+from define.measures import nearest_neighbours, some_words, word_map
 from define.measures.rows import gather_rows
-from define.report import some_words
 
 
 def test_agrees_with_all_pairs():

@@ -45,14 +45,15 @@ def test_correlation_is_logged_at_each_validation(runs):
         assert 1 < float(rows[0]["embedding_effective_rank"]) <= 12
 
 
-def test_analyze_writes_a_report(runs, tmp_path, capsys):
+def test_analyze_writes_a_report(runs, tmp_path, capsys, caplog):
     size = len(Vocabulary.read(runs / "DeFINE" / "vocabulary.txt"))
     save_file({"wte": torch.randn(size, 7)}, tmp_path / "other.safetensors")
     table = str(tmp_path / "other.safetensors")
     folders = [str(runs / name) for name in ("standard", "DeFINE")]
-    options = ["--words", "cat", "tree", "--compare-with", folders[0], table]
+    options = ["--words", "cat", "zebra", "tree", "--compare-with", folders[0], table]
     main(["analyze", *folders, "--output", str(tmp_path / "report"), *options])
     assert capsys.readouterr().out.strip() == str(tmp_path / "report" / "report.html")
+    assert "'zebra' is not among the 18 words of the vocabulary: left out." in caplog.text
     text = (tmp_path / "report" / "report.md").read_text("utf-8")
     for expected in ("| tree ", "other.safetensors", "Expand 1", "# recipe: text", "linear CKA"):
         assert expected in text

@@ -4,109 +4,147 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_draw import texts
-from tiny_runs import COUNTS, WORDS
+from tiny_runs import V
 
-from define.measures import read_table
-from define.report import some_words, write_report
-from define.report.heatmaps import correlation_figure, group_figure
-from define.report.sections import report_sections
+from define.measures.subject import Readings
+from define.report import Part, Request, Section, write_report
+from define.report.heatmaps import heat_maps
+from define.report.style import drawing, lines
+from define.report.svg import svg
 
 
 @pytest.fixture(scope="module")
-def sections(findings):
-    return report_sections(findings, WORDS)
+def numbers(report):
+    return json.loads((report.parent / "numbers.json").read_text("utf-8"))
 
 
-def test_no_text_of_a_figure_is_clipped_or_covers_another(sections):
-    for picture in (picture for section in sections for picture in section.pictures):
-        figure = picture.figure
-        shown = list(texts(figure))
-        for text, box in shown:
-            assert 0 <= box.x0 and box.x1 <= figure.bbox.width, (picture.name, text)
-            assert 0 <= box.y0 and box.y1 <= figure.bbox.height, (picture.name, text)
-        for i, (text, box) in enumerate(shown):
-            for other, second in shown[:i]:
-                assert not box.overlaps(second), (picture.name, text, other)
-
-
-def test_compared_heat_maps_share_one_scale(sections):
-    for section in sections:
-        limits = {
-            (picture.name.rstrip("-123"), image.get_clim())
-            for picture in section.pictures
-            for axes in picture.figure.axes
-            for image in axes.images
-        }
-        assert len(limits) == len({name for name, _ in limits}) <= 1
-
-
-def test_files_beside_the_page(report, findings):
+def test_files_beside_the_page(report, subjects):
     folder = report.parent
     markdown = (folder / "report.md").read_text("utf-8")
     names = {line.split("](")[1].rstrip(")") for line in markdown.splitlines() if "](" in line}
-    assert names == {path.name for path in folder.glob("*.png")} and len(names) >= 9
-    for run in findings:
-        assert f"### {run.name}" in markdown
+    assert names == {path.name for path in folder.glob("*.svg")} and len(names) >= 14
     assert "constant" in markdown and "| projected " in markdown
+    assert markdown.count("\n### ") == len(subjects)
 
 
-def test_numbers_are_valid_json(report, findings):
-    numbers = json.loads((report.parent / "numbers.json").read_text("utf-8"))
-    assert [run["name"] for run in numbers] == [run.name for run in findings]
+def test_markdown_shows_words_as_they_are(report):
+    markdown = (report.parent / "report.md").read_text("utf-8")
+    text = "\n".join(line for line in markdown.splitlines() if not line.startswith("    "))
+    assert "&lt;unk>" in text and "&lt;script>" in text and r"\*b\*" in text and r"a\|b" in text
+    assert "<" not in text
+    table = next(part for part in text.split("\n\n") if part.startswith("| word"))
+    assert len({line.replace(r"\|", "").count("|") for line in table.splitlines()}) == 1
+
+
+def test_numbers_of_every_part(numbers, subjects):
+    assert [run["name"] for run in numbers] == [subject.name for subject in subjects]
     assert numbers[1]["unweighted"]["constant_dimensions"] == [3]
-    for run, found in zip(numbers, findings, strict=True):
-        assert run["unweighted"]["effective_rank"] == found.unweighted.effective_rank
+    for run, subject in zip(numbers, subjects, strict=True):
+        once, weighted = Readings(subject).output
+        assert run["unweighted"]["effective_rank"] == once.effective_rank
+        assert run["weighted_by_frequency"]["effective_rank"] == weighted.effective_rank
+        assert run["summary"]["test_bleu"] == subject.summary.test_bleu
         assert sum(band["tokens"] for band in run["bands"]) == 240
         assert len(run["map"]["words"]) == len(run["map"]["places"])
+        assert len(run["neighbours"]) == 6 and list(run["similarities"]) == ["other"]
+        assert [shown["line"] for shown in run["translations"]] == [*range(1, 31, 3)]
+    assert [len(run["layers"]) for run in numbers] == [0, 2, 5, 0]
 
 
-def test_a_single_run_of_nothing_but_nan(findings, tmp_path):
-    run = findings[0]
-    summary = replace(run.summary, valid_perplexity=math.nan, history=())
-    bands = tuple(replace(band, nll=math.nan) for band in run.bands)
-    dead = replace(run.unweighted, matrix=torch.full((24, 24), torch.nan))
-    dead = replace(dead, singular_values=torch.zeros(24), nonfinite=tuple(range(24)))
-    broken = replace(run, summary=summary, bands=bands, unweighted=dead, similarities={})
-    page = write_report([broken], WORDS, tmp_path / "new" / "folder")
-    assert "not finite" in page.read_text("utf-8")
+def test_the_unit_runs_once_for_the_layers_and_once_for_the_table(subjects, words, tmp_path):
+    subject = replace(subjects[2], losses=None)
+    seen = []
+    handle = subject.table.expand.linears[0].register_forward_hook(
+        lambda _, __, rows: seen.append(len(rows))
+    )
+    write_report([subject], tmp_path, tables={"other": torch.randn(V, 4)})
+    handle.remove()
+    assert sum(seen) == 2 * V
 
 
-def test_reports_need_runs_of_different_names(findings, tmp_path):
+def test_compared_heat_maps_share_one_scale(subjects, words):
+    from define.report.parts.depth import DepthPart
+
+    styles = dict(zip((s.name for s in subjects), lines("abcd"), strict=True))
+    request = Request(words, (), {}, "test", styles)
+    part = DepthPart()
+    with drawing():
+        found = {s.name: part.measure(Readings(s), request) for s in subjects}
+        pictures = part.section(found, request).pictures
+    images = [i for p in pictures for axes in p.figure.axes for i in axes.images]
+    assert len(images) == 7 and len({image.get_clim() for image in images}) == 1
+
+
+def test_no_marker_lies_on_the_frame(subjects, words):
+    from define.report.parts.depth import DepthPart
+
+    styles = dict(zip((s.name for s in subjects), lines("abcd"), strict=True))
+    request = Request(words, (), {}, "test", styles)
+    part = DepthPart()
+    with drawing():
+        found = {s.name: part.measure(Readings(s), request) for s in subjects}
+        pictures = part.section(found, request).pictures
+    for picture in pictures[:2]:
+        (axes,) = picture.figure.axes
+        highest = max(y for line in axes.get_lines() for y in line.get_ydata())
+        assert axes.get_ylim()[1] > 1.02 * highest
+
+
+def test_a_single_run_of_nothing_but_nan(subjects, tmp_path):
+    summary = replace(subjects[0].summary, valid_perplexity=math.nan, test_bleu=None, history=())
+    nll = torch.full((3,), math.nan)
+    broken = replace(
+        subjects[0],
+        table=torch.cat([torch.randn(V, 2), torch.ones(V, 3)], -1),
+        summary=summary,
+        losses=lambda: (torch.tensor([1, 2, 3]), nll),
+        translations=(),
+    )
+    page = write_report([broken], tmp_path / "new" / "folder")
+    assert "constant" in page.read_text("utf-8")
+
+
+def test_a_new_part_is_a_section_of_page_markdown_and_json(subjects, tmp_path, monkeypatch):
+    from define.report import parts
+
+    class WidthPart(Part[int]):
+        def measure(self, readings, request):
+            return len(readings.output[0].matrix)
+
+        def as_json(self, found, request):
+            return {"width": found}
+
+        def section(self, found, request):
+            return Section("Widths", f"Widths are {sorted(found.values())}.")
+
+    monkeypatch.setattr(parts, "PARTS", (WidthPart(),))
+    page = write_report(subjects[:2], tmp_path)
+    for file in (page, tmp_path / "report.md"):
+        assert "Widths" in file.read_text("utf-8")
+    assert [run["width"] for run in json.loads((tmp_path / "numbers.json").read_text())] == [24, 24]
+
+
+def test_reports_need_runs_of_different_names_and_one_vocabulary(subjects, words, tmp_path):
     with pytest.raises(ValueError, match="no runs"):
-        write_report([], WORDS, tmp_path)
+        write_report([], tmp_path)
     with pytest.raises(ValueError, match="different names"):
-        write_report([findings[0], findings[0]], WORDS, tmp_path)
+        write_report([subjects[0], subjects[0]], tmp_path)
+    other = replace(subjects[1], words=words[::-1])
+    with pytest.raises(ValueError, match="projected has another vocabulary than a-standard"):
+        write_report([subjects[0], other], tmp_path)
+    with pytest.raises(ValueError, match="5 words and 300 rows"):
+        replace(subjects[0], words=words[:5])
     with pytest.raises(ValueError, match="nothing to draw"):
-        correlation_figure({})
-    with pytest.raises(ValueError, match="nothing to draw"):
-        group_figure("standard", [])
+        heat_maps("title", [], "dimension")
 
 
-def test_words_to_look_at_get_rarer():
-    words = [f"word{'a' * i}" for i in range(2000)]
-    counts = torch.arange(2003, 3, -1)
-    found = some_words(words, counts, 6)
-    assert len(found) == 6 and found == sorted(found) and found[0] == 100
-    assert some_words(["a", "12345", "seven"], torch.tensor([9, 9, 9])) == [2]
-    assert all(WORDS[i].isalpha() for i in some_words(WORDS, COUNTS))
+def test_figures_of_any_script_draw_without_warnings_and_are_the_same_again():
+    def drawn():
+        with drawing():
+            figure = heat_maps("機械翻訳 שלום", [("<ű> & 한국어", torch.eye(3))], "次元")
+            return svg(figure, 'a "description" of <unk>')
 
-
-def test_tables_from_files(tmp_path):
-    import numpy as np
-    from safetensors.torch import save_file
-
-    table = torch.randn(20, 4)
-    np.save(tmp_path / "table.npy", table.numpy())
-    assert torch.equal(read_table(tmp_path / "table.npy", 20), table)
-    save_file({"wte": table, "wpe": torch.randn(7, 4)}, tmp_path / "model.safetensors")
-    assert torch.equal(read_table(tmp_path / "model.safetensors", 20), table)
-    save_file({"a": table, "b": table + 1}, tmp_path / "two.safetensors")
-    for name, message in (("table.npy", "21 rows; it has none"), ("gone.npy", "neither a run")):
-        with pytest.raises((ValueError, FileNotFoundError), match=message):
-            read_table(tmp_path / name, 21)
-    with pytest.raises(ValueError, match="several, a, b"):
-        read_table(tmp_path / "two.safetensors", 20)
-    (tmp_path / "table.txt").touch()
-    with pytest.raises(ValueError, match=r"\.npy or \.safetensors"):
-        read_table(tmp_path / "table.txt", 20)
+    text = drawn()
+    for name in ("機械翻訳 שלום", "&lt;ű&gt; &amp; 한국어", "&quot;description&quot; of &lt;unk>"):
+        assert name in text
+    assert text == drawn()

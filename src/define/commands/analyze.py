@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from define.commands.common import subject_of
+from define.commands.common import subjects_of
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -36,32 +36,34 @@ def command(parser: "ArgumentParser", args: list[str]) -> None:
     parser.add_argument("--split", default="test", help="text for perplexity by frequency")
     parser.add_argument("--data.path", type=Path | None, default=None, help="where the text is now")
     arguments = parser.parse_args(args)
-    from define import measures, report
+    from define.measures import Subject, find_words, held, is_checkpoint, read_table
+    from define.report import write_report
+
+    def read(path: Path) -> list[Subject]:
+        if not is_checkpoint(path):
+            return subjects_of(path, arguments.data.path, arguments.split)
+        from define.huggingface.checkpoint import read_checkpoint  # imports transformers
+
+        return [read_checkpoint(path, arguments.table)]
 
     folders = [path for path in arguments.compare_with if path.is_dir()]
-    subjects = {
-        path: report.read_checkpoint(path, arguments.table)
-        if report.is_checkpoint(path)
-        else subject_of(path, arguments.data.path, arguments.split)
-        for path in dict.fromkeys([*arguments.runs, *folders])
-    }
-    first = subjects[arguments.runs[0]]
-    words = first.words
-    for path, subject in subjects.items():
-        if subject.words != words:
+    read_once = {path: read(path) for path in dict.fromkeys([*arguments.runs, *folders])}
+    words = read_once[arguments.runs[0]][0].words
+    for path, subjects in read_once.items():
+        if any(subject.words != words for subject in subjects):
             raise ValueError(f"{path} has another vocabulary than {arguments.runs[0]}.")
-    tables = {
-        path.resolve().name: measures.held(subjects[path].table)
-        if path in subjects
-        else measures.read_table(path, len(words))
-        for path in arguments.compare_with
-    }
-    chosen = report.find_words(words, arguments.words)
-    chosen = chosen or report.some_words(words, first.counts)
-    findings = []
-    for subject in map(subjects.__getitem__, arguments.runs):
-        ours = measures.held(subject.table) if tables else subject.table
-        alike = {name: measures.similarity(ours, table) for name, table in tables.items()}
-        findings.append(report.analyze(subject, chosen, alike))
-    command = shlex.join(["define", "analyze", *args])
-    print(report.write_report(findings, words, arguments.output, command, arguments.split))
+    tables = {}
+    for path in arguments.compare_with:
+        if path in read_once:
+            tables |= {subject.name: held(subject.table) for subject in read_once[path]}
+        else:
+            tables[path.resolve().name] = read_table(path, len(words))
+    page = write_report(
+        [subject for path in arguments.runs for subject in read_once[path]],
+        arguments.output,
+        chosen=find_words(words, arguments.words),
+        tables=tables,
+        command=shlex.join(["define", "analyze", *args]),
+        split=arguments.split,
+    )
+    print(page)

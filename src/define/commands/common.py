@@ -5,33 +5,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from define.measures import RunSummary
-    from define.report import Subject
+    from define.measures import RunSummary, Subject
     from define.training import Run
 
 
-def subject_of(folder: Path, data_path: Path | None, split: str) -> "Subject":
-    """A trained run, to analyze: its embedding, and its model with the text of a split."""
+def subjects_of(folder: Path, data_path: Path | None, split: str) -> "list[Subject]":
+    """The embeddings of a trained run, to analyze."""
     from define.recipes.settings import open_run
-    from define.report import Subject
-    from define.training import LanguageModelExperiment
 
     experiment, run = open_run(folder, data_path)
-    if not isinstance(experiment, LanguageModelExperiment):
-        raise ValueError(f"{run.path} is a run of a translation model, which is not analyzed yet.")
-    summary = summary_of(run)
-    model, corpus = experiment.model, experiment.corpus
-    return Subject(
-        summary.name,
-        summary.embedding,
-        model.embedding,
-        corpus.vocabulary.words,
-        run.config.read_text("utf-8"),
-        corpus.counts,
-        summary,
-        model,
-        experiment.segments(split),
-    )
+    return experiment.subjects(run, summary_of(run), split)
 
 
 def summary_of(run: "Run") -> "RunSummary":

@@ -1,6 +1,7 @@
 """Compare trained runs in one table and one figure."""
 
 import json
+import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,5 +30,9 @@ def command(parser: "ArgumentParser", args: list[str]) -> None:
         print(json.dumps([json.loads(run.summary.read_text("utf-8")) for run in runs], indent=2))
     else:
         print(table_of(summaries, arguments.average_seeds))
-    draw_comparison(summaries, arguments.figure)
+    if boxes := draw_comparison(summaries, arguments.figure):
+        logging.getLogger("define").warning(
+            "No font here has %s: boxes in %s. A figure that ends in .svg uses its reader's fonts.",
+            *(" ".join(boxes), arguments.figure),
+        )
     print(f"\nFigure: {arguments.figure}", file=sys.stderr)

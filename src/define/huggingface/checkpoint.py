@@ -55,29 +55,32 @@ def _table(folder: Path, config: PretrainedConfig, tensor: str | None) -> tuple[
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise FileNotFoundError(f"{folder} has no weights in safetensors files.")
-    wanted = f"{_input_embedding(config)}.weight" if tensor is None else tensor
+    # A model with an output has its parts under a prefix, such as "model.".
+    names = _input_embedding(config) if tensor is None else (tensor,)
+    ends = tuple(f".{name}" for name in names) if tensor is None else ()
     shapes: dict[str, list[int]] = {}
     for path in files:
         try:
             with safe_open(path, framework="pt") as file:
                 for name in file.keys():  # noqa: SIM118 - not a mapping
-                    # A model with an output has its parts under a prefix, such as "model.".
-                    found = name == wanted or (tensor is None and name.endswith(f".{wanted}"))
                     shape = file.get_slice(name).get_shape()
-                    if found and len(shape) == 2:
-                        return name, file.get_tensor(name)
                     if len(shape) == 2:
+                        if name in names or name.endswith(ends):
+                            return name, file.get_tensor(name)
                         shapes[name] = shape
         except SafetensorError as error:
             raise ValueError(f"{path} is not a whole safetensors file: {error}.") from error
     tallest = sorted(shapes.items(), key=lambda item: -item[1][0])[:8]  # a table has many rows
     listed = ", ".join(f"{name} ({rows:,} x {width:,})" for name, (rows, width) in tallest)
-    raise ValueError(f"{folder} has no matrix {wanted!r}; it has {listed}: name one with --table.")
+    raise ValueError(
+        f"{folder} has no matrix {names[0]!r}; it has {listed}: name one with --table."
+    )
 
 
-def _input_embedding(config: PretrainedConfig) -> str:
-    """Name of the module that a model of this kind looks its tokens up in."""
+def _input_embedding(config: PretrainedConfig) -> tuple[str, ...]:
+    """Names that a model of this kind has for the table it looks tokens up in."""
     with torch.device("meta"):
         model = AutoModel.from_config(config)
-    table = model.get_input_embeddings()
-    return next(name for name, module in model.named_modules() if module is table)
+    table = model.get_input_embeddings().weight
+    names = model.named_parameters(remove_duplicate=False)
+    return tuple(name for name, parameter in names if parameter is table)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from torch import nn
 
+from define.measures import RunSummary, Subject
 from define.training.run import Run
 from define.training.settings import Fitting
 
@@ -96,6 +97,16 @@ class Experiment(ABC, Generic[Model, Data, Settings]):
     @abstractmethod
     def evaluate(self, split: str = "test") -> Evaluation:
         """Measures the model as it is on a split; a kind may take more options."""
+
+    @abstractmethod
+    def subjects(self, run: Run, summary: RunSummary, split: str) -> list[Subject]:
+        """The embeddings of the model as it is, to analyze, with its losses on a split.
+
+        Args:
+            run: The run that the model is of.
+            summary: What is known of it.
+            split: "train", "valid" or "test".
+        """
 
     def measurements(self) -> Mapping[str, float]:
         """What else to log at each validation, by name."""

@@ -3,13 +3,14 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
 from define.data import END_OF_LINE, PyDocs, Segments, Text, Vocabulary
-from define.measures import embedding_scalars
+from define.measures import RunSummary, Subject, embedding_scalars, token_nll
 from define.models import LanguageModel
 from define.training.continuous_cache import ContinuousCache, cached_nll, choose_cache
 from define.training.evaluation import mean_nll
@@ -86,6 +87,20 @@ class LanguageModelExperiment(Experiment[LanguageModel, Text | PyDocs, Training]
         from define.training.language_modeling import LanguageModeling
 
         return LanguageModeling(self.model, self.training, steps)
+
+    def subjects(self, run: Run, summary: RunSummary, split: str) -> list[Subject]:
+        return [
+            Subject(
+                summary.name,
+                summary.embedding,
+                self.model.embedding,
+                self.corpus.vocabulary.words,
+                run.config.read_text("utf-8"),
+                self.corpus.counts,
+                summary,
+                partial(token_nll, self.model, self.segments(split)),
+            )
+        ]
 
     def measurements(self) -> Mapping[str, float]:
         if not self.training.log_correlation:

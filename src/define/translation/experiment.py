@@ -3,12 +3,15 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from define.data import BytePairs
+from define.measures import RunSummary, Subject, Translation
 from define.softmax.chunked import IGNORED
 from define.training import Evaluation, Experiment, Fitting, Run
 from define.translation.bleu import bleu
@@ -135,15 +138,51 @@ class TranslationExperiment(Experiment["TranslationModel", ParallelText, Fitting
         signature = f"beams:{num_beams}|{signature}"
         return TranslationEvaluation(self.perplexity(split), score, signature), found
 
-    @torch.no_grad()
     def perplexity(self, split: str) -> float:
         """Perplexity per target token, the end of a sentence counted, of the model as it is."""
+        _, nll = self.token_nll(split)
+        return math.exp(nll.double().mean())
+
+    @torch.no_grad()
+    def token_nll(self, split: str) -> tuple[Tensor, Tensor]:
+        """Target tokens of a split and their negative log-likelihoods in nats, both (tokens,)."""
         model, device = self._placed(), self.device
-        total, count = 0.0, 0
+        found = []
         for source, target in self._batches(split, shuffle=False):
-            total += model(source.to(device), target.to(device)).double().sum().item()
-            count += int((target != IGNORED).sum())
-        return math.exp(total / count)
+            nll = model(source.to(device), target.to(device)).cpu()
+            found.append((target[target != IGNORED], nll[target != IGNORED]))
+        targets, losses = zip(*found, strict=True)
+        return torch.cat(targets), torch.cat(losses)
+
+    def subjects(self, run: Run, summary: RunSummary, split: str) -> list[Subject]:
+        """The tables of both languages, or the one that they share."""
+        corpus, model = self.corpus, self.model
+        words = corpus.tokenizer.vocabulary.words
+        source, target = (side.counts(len(words)) for side in corpus.pairs("train"))
+        corpus.pairs(split)  # an error before any measure, if it is not there
+        tables = [(summary.name, model.embedding, source + target)]
+        if model.target_embedding is not None:
+            tables = [
+                (f"{summary.name} ({self.data.source})", model.embedding, source),
+                (f"{summary.name} ({self.data.target})", model.target_embedding, target),
+            ]
+        ours = (run.path / "test.translations").read_text("utf-8").split("\n")[:-1]
+        translations = list(map(Translation, *corpus.lines("test"), ours))
+        settings, losses = run.config.read_text("utf-8"), partial(self.token_nll, split)
+        return [
+            Subject(
+                name,
+                type(table).__name__,
+                table,
+                words,
+                settings,
+                counts,
+                summary,
+                losses if table is model.decoder_embedding else None,
+                translations if table is model.embedding else (),
+            )
+            for name, table, counts in tables
+        ]
 
     def translate(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,

@@ -98,6 +98,10 @@ class Sentences:
         ids = self._ids[end - self.lengths[number] : end]
         return torch.from_numpy(ids.astype(np.int64))
 
+    def counts(self, size: int) -> Tensor:
+        """How often each of `size` ids occurs, (size,)."""
+        return torch.from_numpy(np.bincount(self._ids, minlength=size))
+
 
 class ParallelCorpus:
     """A joint vocabulary and the pairs of each split.

@@ -5,12 +5,18 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 from define.measures import RunSummary
 from define.report import comparison_figure, draw_comparison
-from define.report.style import lines
+from define.report.style import drawing, lines
+from define.report.svg import Canvas
+
+
+@pytest.fixture(autouse=True)
+def as_in_a_report():
+    with drawing():
+        yield
 
 
 def runs(count, name="penn-treebank-with-a-name-of-many-many-words-{}", first=400.0, tested=True):
@@ -34,9 +40,8 @@ def runs(count, name="penn-treebank-with-a-name-of-many-many-words-{}", first=40
 
 def texts(figure):
     """Every text that is shown, with its box in pixels."""
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    renderer = canvas.get_renderer()
+    renderer = Canvas(figure).get_renderer()
+    figure.draw_without_rendering()
     for text in figure.findobj(lambda artist: isinstance(artist, Text)):
         if text.get_visible() and text.get_text().strip():
             box = text.get_window_extent(renderer)
@@ -95,7 +100,7 @@ def test_file_is_drawn(tmp_path, suffix):
     path = tmp_path / f"comparison.{suffix}"
     draw_comparison(runs(3, name="_$a_{}"), path)
     start = path.read_bytes()[:8]
-    assert start == b"\x89PNG\r\n\x1a\n" if suffix == "png" else start.startswith(b"<?xml")
+    assert start == b"\x89PNG\r\n\x1a\n" if suffix == "png" else start.startswith(b"<svg")
 
 
 def test_runs_that_diverged_or_have_no_history():
@@ -105,6 +110,47 @@ def test_runs_that_diverged_or_have_no_history():
     empty = RunSummary(**{**run.__dict__, "history": ()})
     for summaries in ([diverged], [diverged, run, empty], [empty]):
         list(texts(comparison_figure(summaries)))
+
+
+def size_axes(summaries):
+    figure = comparison_figure(summaries)
+    axes = figure.findobj(lambda artist: hasattr(artist, "get_xticklabels"))
+    return next(a for a in axes if a.get_ylabel() == "test perplexity")
+
+
+def test_runs_that_hardly_differ_look_alike():
+    first, second = (
+        replace(run, test_perplexity=ppl) for run, ppl in zip(runs(2), (89.5, 91.3), strict=True)
+    )
+    low, high = size_axes([first, second]).get_ylim()
+    assert low < 89.5 and 91.3 < high and (91.3 - 89.5) / (high - low) < 0.15
+
+
+def test_runs_that_differ_in_the_seed_alone_are_joined():
+    first, other = runs(2)
+    seeds = [replace(first, seed=seed, test_perplexity=80.0 + seed) for seed in (1, 2, 3)]
+    joined = [
+        (line.get_xdata().tolist(), line.get_ydata().tolist())
+        for line in size_axes([*seeds, other]).get_lines()
+        if line.get_linewidth() == 3 and len(line.get_xdata()) > 1
+    ]
+    assert joined == [([first.total / 1e6] * 3, [81.0, 82.0, 83.0])]
+
+
+def test_bleu_stands_beside_its_parameters_where_runs_translate():
+    scored = [replace(run, test_bleu=30.0 + run.seed) for run in runs(3)]
+    figure = comparison_figure(scored)
+    axes = figure.findobj(lambda artist: hasattr(artist, "get_xticklabels"))
+    assert axes[-1].get_ylabel() == "test BLEU" and len(axes) == 4
+
+
+def test_names_of_any_script_draw_without_warnings(tmp_path):
+    summaries = runs(2, name="機械翻訳-{}")
+    assert draw_comparison(summaries, tmp_path / "a.svg") == []
+    assert "機械翻訳-1" in (tmp_path / "a.svg").read_text("utf-8")
+    # Those that no font here has are said, not warned of by Matplotlib.
+    assert set(draw_comparison(summaries, tmp_path / "a.png")) <= set("機械翻訳")
+    assert draw_comparison(runs(2, name="\U0010fffd{}"), tmp_path / "b.png") == ["\U0010fffd"]
 
 
 def test_no_runs():

@@ -1,0 +1,121 @@
+import json
+
+import pytest
+import torch
+from tiny_models import MODELS
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast
+
+from define.__main__ import main
+from define.huggingface.checkpoint import read_checkpoint
+from define.measures import correlation, find_words, is_checkpoint, some_words
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+# Special tokens and single bytes first, then words in the order of their frequency.
+WORDS = ["<pad>", "<s>", *"!?.", *(f"Ġ{a}{b}{a}{b}" for a in LETTERS[:3] for b in LETTERS)]
+
+
+def tokenizer(words=WORDS):
+    vocabulary = {word: i for i, word in enumerate(words)}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.WordLevel(vocabulary, "<pad>")), pad_token="<pad>"
+    )
+
+
+def checkpoint(folder, kind="gpt2", words=WORDS, **options):
+    """A model of random weights, its tokenizer, and the model's input table."""
+    model = MODELS[kind]().to(options.pop("dtype", torch.float32))
+    model.save_pretrained(folder, **options)
+    tokenizer(words).save_pretrained(folder)
+    return folder, model.get_input_embeddings().weight.detach()
+
+
+@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_table_is_the_input_embedding(tmp_path, kind, dtype):
+    folder, table = checkpoint(tmp_path, kind, dtype=dtype)
+    assert is_checkpoint(folder) and not is_checkpoint(tmp_path.parent)
+    found = read_checkpoint(folder)
+    assert torch.equal(found.table, table[: len(WORDS)]) and found.table.dtype == dtype
+    assert list(found.words) == WORDS
+    assert (found.name, found.embedding) == (folder.name, kind)
+    assert f"100 x 32, of which {len(WORDS)} rows have a word" in found.settings
+
+
+def test_weights_in_several_files(tmp_path):
+    folder, table = checkpoint(tmp_path, max_shard_size="20KB")
+    assert len(list(folder.glob("*.safetensors"))) > 1
+    assert torch.equal(read_checkpoint(folder).table, table[: len(WORDS)])
+
+
+def test_a_table_by_its_name(tmp_path):
+    folder, _ = checkpoint(tmp_path)
+    with pytest.raises(ValueError, match=r"no matrix 'wte'; it has .*wte\.weight \(100 x 32\)"):
+        read_checkpoint(folder, "wte")
+    names = ("transformer.wpe.weight", "transformer.wte.weight")
+    with pytest.raises(ValueError, match="83 words, the table transformer.wpe.weight 64 rows"):
+        read_checkpoint(folder, names[0])
+    assert read_checkpoint(folder, names[1]).table.shape == (len(WORDS), 32)
+
+
+def test_words_without_ids_between_others_get_a_name(tmp_path):
+    folder, _ = checkpoint(tmp_path)
+    content = json.loads((folder / "tokenizer.json").read_text())
+    content["model"]["vocab"]["new"] = len(WORDS) + 1
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    assert read_checkpoint(folder).words[-2:] == (f"<id {len(WORDS)}>", "new")
+
+
+def test_words_are_chosen_without_frequencies(caplog):
+    chosen = [WORDS[i] for i in some_words(WORDS, None, 5)]
+    assert len(chosen) == 5 and all(word.startswith("Ġ") for word in chosen)
+    expected = [WORDS.index("Ġabab"), WORDS.index("!")]
+    assert find_words(WORDS, ["abab", "zzz", "!"]) == expected
+    assert "'zzz' is not among the 83 words of the vocabulary: left out" in caplog.text
+    with pytest.raises(ValueError, match="'zzz', 'yyy' are not among the 83 words"):
+        find_words(WORDS, ["zzz", "yyy"])
+    assert find_words(WORDS, []) == []
+
+
+def test_files_that_are_missing_or_damaged(tmp_path):
+    folder, _ = checkpoint(tmp_path)
+    (folder / "model.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0no header at all")
+    with pytest.raises(ValueError, match="model.safetensors is not a whole safetensors file"):
+        read_checkpoint(folder)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match="no weights in safetensors files"):
+        read_checkpoint(folder)
+    (folder / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match="model_type"):
+        read_checkpoint(folder)
+
+
+def test_checkpoints_are_analyzed_and_compared(tmp_path, capsys):
+    (first, table), (second, _) = (checkpoint(tmp_path / name) for name in ("first", "second"))
+    main(
+        [
+            *("analyze", str(first), "--compare-with", str(second), "--words", "abab", "cdcd"),
+            *("--output", str(tmp_path / "report")),
+        ]
+    )
+    assert capsys.readouterr().out.strip() == str(tmp_path / "report" / "report.html")
+    text = (tmp_path / "report" / "report.md").read_text("utf-8")
+    numbers = json.loads((tmp_path / "report" / "numbers.json").read_text("utf-8"))
+    for expected in ("Ġcdcd", "linear CKA", "| second ", "first words of the vocabulary", "gpt2"):
+        assert expected in text
+    for unknown in ("Perplexity by frequency", "by frequency |", "in-out M", "Map to the output"):
+        assert unknown not in text
+    found = correlation(table[: len(WORDS)])
+    assert numbers[0]["unweighted"]["effective_rank"] == found.effective_rank
+    assert numbers[0]["weighted_by_frequency"] is None and numbers[0]["summary"] is None
+    assert {path.stem for path in (tmp_path / "report").glob("*.svg")} == {
+        *("correlation", "spectrum", "map-1")
+    }
+
+
+def test_other_vocabularies_are_refused(tmp_path):
+    first, _ = checkpoint(tmp_path / "first")
+    second, _ = checkpoint(tmp_path / "second", words=[*WORDS[:-1], "new"])
+    with pytest.raises(SystemExit, match="second has another vocabulary than .*first"):
+        main(["analyze", str(first), str(second), "--output", str(tmp_path / "report")])
+    assert not (tmp_path / "report").exists()
