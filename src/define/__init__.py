@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         HashEmbedding,
         ProjectedEmbedding,
         parameter_groups,
+        start_from_text,
     )
     from define.groups import (
         GroupLinear,
@@ -56,6 +57,7 @@ __all__ = [
     "fit_embedding",
     "group_schedule",
     "parameter_groups",
+    "start_from_text",
     "width_schedule",
 ]
 

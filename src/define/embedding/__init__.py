@@ -2,6 +2,7 @@
 
 from define.embedding.adaptive import AdaptiveEmbedding
 from define.embedding.base import Band, Embedding, Layer
+from define.embedding.counts import count_vectors, start_from_text
 from define.embedding.define import DeFINE
 from define.embedding.factorized import FactorizedEmbedding
 from define.embedding.family import (
@@ -33,6 +34,7 @@ __all__ = [
     "approximate",
     "arguments",
     "bands",
+    "count_vectors",
     "draw",
     "is_exact",
     "parameter_groups",
@@ -40,6 +42,7 @@ __all__ = [
     "row_cost",
     "solve",
     "solved_parameters",
+    "start_from_text",
     "tied_table",
     "unit_parameters",
 ]

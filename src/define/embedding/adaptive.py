@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from define.embedding.base import Band, Embedding
 from define.embedding.tables import check_cutoffs, resized
-from define.embedding.target import Target, factorize
+from define.embedding.target import Target, balance, factorize
 
 __all__ = ["AdaptiveEmbedding"]
 
@@ -143,8 +143,9 @@ class AdaptiveEmbedding(Embedding):
                 band.table.copy_(part.table)
             else:
                 left, right, _ = factorize(part, band.table.shape[1], centre=False)
-                band.table.copy_(left)
-                band.projection.copy_(right)
+                scale = balance(left, part.weights, self.std)
+                band.table.copy_(left / scale)
+                band.projection.copy_(right * scale)
 
     @property
     def is_exact(self) -> bool:

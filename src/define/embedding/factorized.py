@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from define.embedding.base import Embedding
 from define.embedding.family import approximate, arguments, draw, resize, row_cost
 from define.embedding.tables import check_padding, table_size
-from define.embedding.target import Target, factorize
+from define.embedding.target import Target, balance, factorize
 from define.groups import GroupLinear
 
 __all__ = ["FactorizedEmbedding"]
@@ -116,12 +116,8 @@ class FactorizedEmbedding(Embedding):
             target: The table.
         """
         left, right, mean = factorize(target, self.map_dim, centre=layer.bias is not None)
-        # One scale for all columns, and an orthonormal matrix beside it: an error of the Map then
-        # costs the same in every direction, which is what gradient steps on rows want.
-        weights = target.weights
-        scale = (weights @ left.square()).sum().div(weights.sum() * left.shape[1]).sqrt()
-        scale = (scale / self.std).clamp_min(torch.finfo(left.dtype).tiny)
-        approximate(self.map, Target(left / scale, weights, target.chunk))
+        scale = balance(left, target.weights, self.std)
+        approximate(self.map, Target(left / scale, target.weights, target.chunk))
         layer.weight.zero_()
         layer.weight[0, :, -left.shape[1] :] = right * scale
         if layer.bias is not None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from define.embedding.tables import table_size
 
-__all__ = ["Target", "check_target", "factorize", "least_squares"]
+__all__ = ["Target", "balance", "check_target", "factorize", "least_squares"]
 
 _DAMPING = 1e-7  # of the mean curvature: keeps features that (nearly) repeat each other solvable
 
@@ -127,6 +127,16 @@ def factorize(
     right = nn.functional.pad(vectors * signs, (0, rank - vectors.shape[1]))
     right, mean = right.to(table), mean.to(table)
     return (table - mean) @ right, right, mean
+
+
+def balance(left: Tensor, weights: Tensor, std: float) -> Tensor:
+    """What divides the rows Z of a factorization, and multiplies its R, to give Z deviation `std`.
+
+    One scale for all columns, and an orthonormal matrix beside it: an error of Z then costs the
+    same in every direction, which is what gradient steps on rows want.
+    """
+    scale = (weights @ left.square()).sum().div(weights.sum() * left.shape[1]).sqrt()
+    return (scale / std).clamp_min(torch.finfo(left.dtype).tiny)
 
 
 @torch.no_grad()

@@ -1,0 +1,386 @@
+"""Which embedding is best at equal numbers of parameters, all tuned alike, in five regimes.
+
+    python runs/regimes.py ptb-adam --data PENN_TREEBANK               # search, then full length
+    python runs/regimes.py ptb-adam --data PENN_TREEBANK --methods adaptive projected --epochs 3
+    python runs/regimes.py table                                       # what was found
+
+Each method gets the width with which the whole model has at most `--budget` million parameters.
+One epoch chooses learning rate, then unit rate, then initial scale on validation, from the same
+values for all; the best of each trains for the regime's epochs. Test is read at the end of a run.
+
+Every run adds one line of JSON to `runs/regimes.jsonl`; what is there is not run again, and a run
+that was stopped goes on after its last epoch. One process, one thread.
+"""
+
+import argparse
+import json
+import math
+import os
+import resource
+import subprocess
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from methods import METHODS, Task
+from torch import Tensor, nn
+
+from define import LSTM, AdaptiveSoftmax, LanguageModel, TransformerXL
+from define.data import Segments, Text
+from define.dropout import drop_words
+from define.embedding import (
+    bands,
+    parameter_groups,
+    start_from_text,
+    tied_table,
+    unit_parameters,
+)
+from define.training import Cosine, StepDecay
+from define.training.adam import FusedAdam
+from define.training.schedule import Schedule
+
+FOUND = Path(__file__).with_name("regimes.jsonl")
+
+
+@dataclass(frozen=True)
+class Regime:
+    """A text, a backbone and a way to train: what all methods of a comparison share.
+
+    Args:
+        backbone: Makes the context model from the width of its input.
+        cutoffs: First id of each further band of the adaptive softmax, and of adaptive tables.
+        budgets: Millions of parameters of the whole model.
+        epochs: Those of a full run.
+        learning_rates: Values to choose from, the first one to start with; so for the next two.
+        unit_rates: Factors on the rate of what rows are computed with.
+        stds: Standard deviations of tables and rows at initialization.
+        optimizer: Makes the optimizer from groups of parameters.
+        schedule: Of the learning rate.
+        batch_size: Columns of text.
+        length: Tokens a segment.
+        clip: Largest norm of the gradient.
+        word_dropout: Probability that a word is dropped from the input.
+    """
+
+    backbone: Callable[[int], nn.Module]
+    cutoffs: tuple[int, ...]
+    budgets: tuple[float, ...]
+    epochs: int
+    learning_rates: tuple[float, ...]
+    unit_rates: tuple[float, ...] = (0.1, 1.0)
+    stds: tuple[float, ...] = (0.2, 0.1)
+    optimizer: Callable[..., torch.optim.Optimizer] = FusedAdam
+    schedule: Schedule = Cosine()
+    batch_size: int = 20
+    length: int = 35
+    clip: float = 0.25
+    word_dropout: float = 0.05
+    embedding_dim: int = 200
+
+
+def lstm(input_size: int) -> LSTM:
+    """The context model of `penn-treebank-small`: 2 layers of 200."""
+    return LSTM(
+        input_size,
+        200,
+        2,
+        output_size=200,
+        dropout=0.2,
+        input_dropout=0.2,
+        output_dropout=0.2,
+        weight_dropout=0.2,
+    )
+
+
+def transformer_xl(input_size: int) -> nn.Module:
+    """The context model of `wikitext-2-transformer-xl`; narrower inputs are projected first."""
+    if input_size != 200:
+        raise ValueError(f"{input_size=} must be 200: a Transformer-XL has one width.")
+    return TransformerXL(
+        200, 4, num_heads=4, head_dim=50, inner_dim=1000, memory_length=70, input_scale=200**0.5
+    )
+
+
+REGIMES = {
+    "ptb-adam": Regime(lstm, (1000, 3500), (1.06, 1.6), 15, (0.008, 0.004, 0.012)),
+    "ptb-sgd": Regime(
+        lstm,
+        (1000, 3500),
+        (1.06,),
+        15,
+        (20.0, 10.0, 30.0),
+        optimizer=partial(torch.optim.SGD),
+        schedule=StepDecay((0.75,), 0.1),
+    ),
+    "wikitext-2-lstm": Regime(lstm, (2500, 10_000), (1.8, 3.9), 6, (0.008, 0.004, 0.012)),
+    "wikitext-2-transformer-xl": Regime(
+        transformer_xl,
+        (2500, 10_000),
+        (3.3, 5.4),
+        6,
+        (0.001, 0.0005, 0.002),
+        stds=(0.05, 0.02),
+        batch_size=10,
+        length=70,
+        word_dropout=0.0,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """What tells one line of the results from all others."""
+
+    regime: str
+    budget: float
+    method: str
+    learning_rate: float
+    unit_rate: float
+    std: float
+    epochs: int
+    seed: int = 1
+    share: float = 1.0  # of the training text
+    start: str = "random"  # or "text": what stands beside what in it
+
+    @property
+    def name(self) -> str:
+        return "-".join(str(value) for value in asdict(self).values())
+
+
+def build(run: Run, task: Task, width: int) -> LanguageModel:
+    """The model of a run, its embedding `width` wide."""
+    regime, method = REGIMES[run.regime], METHODS[run.method]
+    embedding: Any = method.make(task, width)
+    if run.start == "text":
+        start_from_text(embedding, task.ids)
+    tied = embedding if method.both else tied_table(embedding)
+    cutoffs = None if bands(tied) else regime.cutoffs
+    backbone: Any = regime.backbone(embedding.embedding_dim)
+    head = AdaptiveSoftmax(tied, backbone.output_size, cutoffs)
+    return LanguageModel(embedding, backbone, head)
+
+
+def widest(run: Run, task: Task) -> int:
+    """The largest width with which the model stays within the budget."""
+    low, high = 0, len(METHODS[run.method].widths)
+    widths = METHODS[run.method].widths
+    while low < high:
+        middle = (low + high) // 2
+        if _count(build(replace(run, start="random"), task, widths[middle])) > run.budget * 1e6:
+            high = middle
+        else:
+            low = middle + 1
+    if low == 0:
+        raise ValueError(f"{run.method=} has no width within {run.budget=} million parameters.")
+    return widths[low - 1]
+
+
+def _count(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+@torch.no_grad()
+def evaluate(
+    model: LanguageModel, batches: Iterable[tuple[Tensor, Tensor]], cutoffs: tuple[int, ...]
+) -> dict[str, Any]:
+    """Perplexity of a text, and by the frequency of the word to predict.
+
+    The first band is split behind the ten most frequent words.
+    """
+    edges = torch.tensor((10, *cutoffs))
+    sums, counts = torch.zeros(2, len(edges) + 1, dtype=torch.float64)
+    state = None
+    model.eval()
+    for tokens, targets in batches:
+        nll, state = model(tokens, targets, state)
+        kept = targets >= 0
+        band = torch.bucketize(targets[kept], edges, right=True)
+        sums.index_add_(0, band, nll[kept].double())
+        counts += torch.bincount(band, minlength=len(counts))
+    model.train()
+    perplexities = (sums / counts).exp()
+    return {
+        "perplexity": round(math.exp(sums.sum() / counts.sum()), 2),
+        "bands": [round(value, 1) for value in perplexities.tolist()],
+    }
+
+
+def train(run: Run, data: Path, checkpoints: Path) -> dict[str, Any]:
+    """Trains one model and measures it; goes on after its last epoch if it was stopped."""
+    regime, corpus = REGIMES[run.regime], Text(data).open()
+    ids = corpus.split("train")
+    ids = ids[: round(len(ids) * run.share)]
+    task = Task(corpus.vocabulary.words, ids, regime.embedding_dim, regime.cutoffs, run.std)
+    torch.manual_seed(run.seed)
+    width = widest(run, task)
+    torch.manual_seed(run.seed)
+    model = build(run, task, width)
+    if regime.word_dropout:
+        drop_words(model.embedding, regime.word_dropout)
+    groups = parameter_groups(model, run.learning_rate, run.unit_rate)
+    peaks = [group["lr"] for group in groups]
+    optimizer = regime.optimizer(groups, lr=run.learning_rate)
+
+    segments = Segments(ids, regime.batch_size, regime.length)
+    places = {"valid": corpus.split("valid"), "test": corpus.split("test"), "train": ids[:80_000]}
+    texts = {
+        split: Segments(text, regime.batch_size, regime.length, drop_last=False)
+        for split, text in places.items()
+    }
+    saved, steps = checkpoints / f"{run.name}.pt", run.epochs * len(segments)
+    done: dict[str, Any] = {"epoch": 0, "history": [], "seconds": 0.0}
+    if saved.exists():
+        done = torch.load(saved, weights_only=True)
+        model.load_state_dict(done["model"])
+        optimizer.load_state_dict(done["optimizer"])
+        torch.set_rng_state(done["random"])
+    for epoch in range(done["epoch"], run.epochs):
+        state, total, started = None, 0.0, time.process_time()
+        for step, (tokens, targets) in enumerate(segments, epoch * len(segments)):
+            factor = regime.schedule.factor(step, steps)
+            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+                group["lr"] = peak * factor
+            nll, state = model(tokens, targets, state)
+            loss = nll.mean()
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), regime.clip)
+            optimizer.step()
+            total += loss.item()
+        done["seconds"] += time.process_time() - started
+        found = evaluate(model, texts["valid"], regime.cutoffs)["perplexity"]
+        mean = round(math.exp(min(total / len(segments), 99.0)), 2)
+        done["history"].append({"train": mean, "valid": found})
+        print(f"{run.name}: epoch {epoch + 1}, train {mean}, valid {found}", flush=True)
+        done |= {
+            "epoch": epoch + 1,
+            "model": model.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "random": torch.get_rng_state(),
+        }
+        torch.save(done, saved.with_suffix(".part"))
+        os.replace(saved.with_suffix(".part"), saved)
+    measured = {split: evaluate(model, batches, regime.cutoffs) for split, batches in texts.items()}
+    saved.unlink()
+    return {
+        **asdict(run),
+        "width": width,
+        "parameters": _count(model),
+        "unit": sum(p.numel() for p in unit_parameters(model)),
+        **{split: values["perplexity"] for split, values in measured.items()},
+        "bands": {split: values["bands"] for split, values in measured.items()},
+        "history": done["history"],
+        "seconds": round(done["seconds"]),
+        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "commit": _commit(),
+        "torch": torch.__version__,
+    }
+
+
+def _commit() -> str:
+    command = ["git", "describe", "--always", "--dirty"]
+    folder = Path(__file__).parent
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True).stdout.strip()
+
+
+def known() -> list[dict[str, Any]]:
+    """All results so far."""
+    return [json.loads(line) for line in FOUND.read_text().splitlines()] if FOUND.exists() else []
+
+
+def result(run: Run, data: Path, checkpoints: Path) -> dict[str, Any]:
+    """The result of a run, found in the file or by training."""
+    for line in known():
+        if all(line[key] == value for key, value in asdict(run).items()):
+            return line
+    line = train(run, data, checkpoints)
+    with FOUND.open("a") as file:
+        file.write(json.dumps(line) + "\n")
+    return line
+
+
+def tune(run: Run, data: Path, checkpoints: Path) -> Run:
+    """The best of one epoch: learning rate first, then unit rate, then scale."""
+    regime = REGIMES[run.regime]
+    best = replace(run, epochs=1)
+    for name, values in (
+        ("learning_rate", regime.learning_rates),
+        ("unit_rate", regime.unit_rates),
+        ("std", regime.stds),
+    ):
+        tries = [replace(best, **{name: value}) for value in values]
+        best = min(tries, key=lambda tried: _or_worst(result(tried, data, checkpoints)["valid"]))
+    return best
+
+
+def _or_worst(perplexity: float) -> float:
+    return perplexity if math.isfinite(perplexity) else math.inf
+
+
+def table() -> str:
+    """All results in Markdown, the best of each regime, budget and length first."""
+    names = (
+        "regime | epochs | method | start | total M | rate | unit | scale | seed | train | valid"
+    )
+    lines = [f"| {names} | test | test by band |", "| --- " * 13 + "|"]
+    order = ("regime", "share", "epochs", "budget", "valid")
+    for r in sorted(known(), key=lambda r: [r[key] for key in order]):
+        share = "" if r["share"] == 1 else f" ({r['share']:g} of the text)"
+        cells = [r["regime"] + share, r["epochs"], r["method"], r["start"]]
+        cells += [f"{r['parameters'] / 1e6:.2f}", r["learning_rate"], r["unit_rate"], r["std"]]
+        cells += [r["seed"], *(f"{r[split]:.1f}" for split in ("train", "valid", "test"))]
+        cells.append(" / ".join(f"{value:,.0f}" for value in r["bands"]["test"]))
+        lines.append(f"| {' | '.join(str(cell) for cell in cells)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Runs what is asked for, or prints the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("regime", choices=[*REGIMES, "table"])
+    parser.add_argument("--data", type=Path, help="folder of the text")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--budget", type=float, help="millions of parameters; all by default")
+    parser.add_argument("--epochs", type=int, help="of the full runs; the regime's by default")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1])
+    parser.add_argument("--share", type=float, default=1.0, help="of the training text, its start")
+    parser.add_argument("--start", choices=("random", "text"), default="random")
+    parser.add_argument("--no_search", action="store_true", help="the first rates for all")
+    parser.add_argument("--checkpoints", type=Path, default=Path("runs/checkpoints"))
+    chosen = parser.parse_args()
+    if chosen.regime == "table":
+        print(table())
+        return
+    if chosen.data is None:
+        parser.error(f"--data is needed to run {chosen.regime}.")
+    torch.set_num_threads(1)
+    chosen.checkpoints.mkdir(parents=True, exist_ok=True)
+    regime = REGIMES[chosen.regime]
+    for budget in [chosen.budget] if chosen.budget else regime.budgets:
+        for method in chosen.methods:
+            run = Run(
+                chosen.regime,
+                budget,
+                method,
+                regime.learning_rates[0],
+                regime.unit_rates[0],
+                regime.stds[0],
+                epochs=1,
+                share=chosen.share,
+                start=chosen.start,
+            )
+            if not chosen.no_search:
+                run = tune(run, chosen.data, chosen.checkpoints)
+            for seed in chosen.seeds:
+                full = replace(run, epochs=chosen.epochs or regime.epochs, seed=seed)
+                result(full, chosen.data, chosen.checkpoints)
+
+
+if __name__ == "__main__":
+    main()
