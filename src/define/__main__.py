@@ -1,29 +1,49 @@
 """The command line: `define COMMAND ...`."""
 
 import logging
+import os
+import signal
 import sys
+from typing import NoReturn
 
+from define import __version__
 from define.commands import COMMANDS, load
+from define.suggestions import did_you_mean
 
 
 def main(args: list[str] | None = None) -> None:
     """Runs a command; errors that a user can mend end in one line, not in a traceback."""
     command, *rest = (sys.argv[1:] if args is None else args) or ["--help"]
-    if command in ("-h", "--help"):
-        lines = (f"  {name:<12}{load(name).__doc__}" for name in COMMANDS)
-        print("usage: define COMMAND ...\n", *lines, "", sep="\n")
-        print("define COMMAND --help says more.")
-        return
-    if command not in COMMANDS:
-        sys.exit(f"define: unknown command {command!r}; it is one of {', '.join(COMMANDS)}.")
+    try:
+        if command in ("-h", "--help"):
+            lines = (f"  {name:<12}{load(name).__doc__}" for name in COMMANDS)
+            print("usage: define COMMAND ...\n", *lines, "", sep="\n")
+            print("define COMMAND --help says more; define --version says which version this is.")
+        elif command == "--version":
+            print(f"define {__version__}")
+        elif command not in COMMANDS:
+            _unknown(command)
+        else:
+            _run(command, rest)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, such as head, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
+    except (ValueError, IndexError, TypeError, ArithmeticError, OSError, MemoryError) as error:
+        sys.exit(f"define: {error or type(error).__name__}")
+    except KeyboardInterrupt:
+        print("define: interrupted", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
+
+
+def _run(command: str, args: list[str]) -> None:
     module = load(command)
     logging.basicConfig(format="%(message)s")
     logging.getLogger("define").setLevel(logging.INFO)
     try:
-        from jsonargparse import ArgumentParser
+        from define.arguments import Parser
 
-        parser = ArgumentParser(prog=f"define {command}", description=module.__doc__)
-        module.command(parser, rest)
+        module.command(Parser(prog=f"define {command}", description=module.__doc__), args)
     except ModuleNotFoundError as error:
         if (error.name or "define").split(".")[0] == "define":
             raise  # none that could be installed
@@ -31,10 +51,11 @@ def main(args: list[str] | None = None) -> None:
             f"define: {error.name} is not installed: define {command} needs more than the library; "
             "pip install 'define-embeddings[all]' brings it."
         )
-    except (ValueError, IndexError, TypeError, ArithmeticError, OSError) as error:
-        sys.exit(f"define: {error}")
-    except KeyboardInterrupt:
-        sys.exit("define: interrupted")
+
+
+def _unknown(command: str) -> NoReturn:
+    hint = did_you_mean(command, COMMANDS) or f" The commands are {', '.join(COMMANDS)}."
+    raise ValueError(f"unknown command {command!r}.{hint}")
 
 
 if __name__ == "__main__":

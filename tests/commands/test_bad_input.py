@@ -132,7 +132,10 @@ def test_an_interruption_is_one_line(folder, tmp_path, capsys, monkeypatch, inte
 
     monkeypatch.setattr("define.training.language_experiment.mean_nll", step)
     command = arguments(folder, tmp_path / "run", "--training.length", "50")
-    assert failure(capsys, *command) == "define: interrupted"
+    with pytest.raises(SystemExit) as exit:
+        main(command)
+    assert exit.value.code == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "define: interrupted"
 
 
 def test_settings_stay_as_they_were_without_a_step(folder, tmp_path, capsys, monkeypatch):

@@ -1,5 +1,6 @@
 """Train a model by a recipe, or go on with a run that was stopped."""
 
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,8 +10,15 @@ if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
 
+_GPU = ("penn-treebank", "penn-treebank-fast", "penn-treebank-finetune", "wikitext-103")
+_GPU = (*_GPU, "wikitext-103-lstm", "wikipedia-25m", "wmt14")
+
+
 def command(parser: "ArgumentParser", args: list[str]) -> None:
     """Runs the command."""
+    if args[:1] in (["-h"], ["--help"]):
+        print(_help())
+        return
     from define.files import write_text
     from define.recipes.settings import (
         RECIPES,
@@ -51,3 +59,16 @@ def command(parser: "ArgumentParser", args: list[str]) -> None:
         write_text(run.config, config)
     experiment.train(run)
     print(table_of([summary_of(run)]))
+
+
+def _help() -> str:
+    """The recipes by what they need."""
+    from define.recipes.settings import RECIPES, recipe_parser
+
+    lines = ["usage: define train RECIPE [OPTIONS]", "", __doc__ or ""]
+    for title, on_gpu in (("one CPU core", False), ("a GPU", True)):
+        lines += ["", f"recipes for {title}:"]
+        for name in (name for name in RECIPES if (name in _GPU) == on_gpu):
+            text = f"  {name:<26}{recipe_parser(name).description}"
+            lines += textwrap.wrap(text, 100, subsequent_indent=" " * 28)
+    return "\n".join([*lines, "", "define train RECIPE --help says more."])

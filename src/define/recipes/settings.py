@@ -38,6 +38,28 @@ RECIPES = (
     "wmt14",
 )
 
+SHORT = (
+    "data.path",
+    "run",
+    "embedding",
+    "embedding_dim",
+    "hidden_size",
+    "num_layers",
+    "dropout",
+    "map_dim",
+    "unit",
+    "cutoffs",
+    "max_tokens",
+    "training.epochs",
+    "training.batch_size",
+    "training.learning_rate",
+    "training.unit_rate",
+    "training.accelerator",
+    "training.precision",
+    "seed",
+)
+"""Options that the help of a recipe shows first."""
+
 _HEAD = "# recipe: "
 
 
@@ -47,10 +69,10 @@ def _recipe(name: str) -> Callable[..., Experiment]:
 
 def recipe_parser(name: str) -> "ArgumentParser":
     """The arguments of a recipe: those of its signature."""
-    from jsonargparse import ArgumentParser
+    from define.arguments import Parser
 
     recipe = _recipe(name)
-    parser = ArgumentParser(description=(recipe.__doc__ or "").splitlines()[0])
+    parser = Parser(description=(recipe.__doc__ or "").splitlines()[0], short=SHORT)
     parser.add_function_arguments(recipe, sub_configs=True)
     for setting in _former(recipe):
         parser.add_argument(f"--{setting}", type=Any, default=SUPPRESS, help=SUPPRESS)

@@ -1,0 +1,173 @@
+"""A parser of command lines that says in one line what was meant, and is short when asked for help.
+
+It is `jsonargparse.ArgumentParser` but for what it prints: no abbreviations, suggestions for
+misspelled options, choices and classes, and help with the most used options first.
+"""
+
+import argparse
+import re
+import sys
+import textwrap
+from collections.abc import Iterator
+from typing import Any, NoReturn, get_args
+
+from jsonargparse import ArgumentParser
+
+from define.suggestions import did_you_mean
+
+__all__ = ["Parser"]
+
+_WIDTH, _INDENT = 96, 32
+_NO_CLASS = re.compile(
+    r"Expected a path but \S+ either not accessible or invalid[\s-]*"
+    r"Expected a dot import path string: (\S+)"
+)
+
+
+class Parser(ArgumentParser):
+    """Reads arguments; exits with 2 and one line where it cannot.
+
+    Args:
+        short: Options that the help shows; the others wait for `--help-all`. All are shown if it
+            is empty.
+        options: Of `jsonargparse.ArgumentParser`.
+    """
+
+    def __init__(self, *args: Any, short: tuple[str, ...] = (), **options: Any) -> None:  # noqa: ANN401
+        super().__init__(*args, **{"allow_abbrev": False, **options})
+        self.short = short
+        if short:
+            self.add_argument("--help-all", action=_HelpAll, help="show all options and exit")
+
+    def format_help(self, *args: Any, **options: Any) -> str:  # noqa: ANN401
+        return (
+            "\n".join(self._short_help()) + "\n"
+            if self.short
+            else super().format_help(*args, **options)
+        )
+
+    def format_usage(self) -> str:
+        return f"usage: {self._usage()}\n"
+
+    def format_help_all(self) -> str:
+        """All options, without the usage line that names them all a first time."""
+        usage, self.usage = self.usage, self._usage()
+        try:
+            return super().format_help()
+        finally:
+            self.usage = usage
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        parser = getattr(ex, "subcommand_parser", None) or self
+        hint = parser._hint(message) if isinstance(parser, Parser) else ""
+        text = f"{self._in_one_line(message)}.{hint}"
+        prog = parser.prog.replace(" [options]", "")
+        if prog.startswith("define "):
+            text = f"{prog}: {text}\n{prog} --help says more."
+        else:  # the arguments of a class are read by a parser of their own
+            text = f"define: {text}"
+        sys.stderr.write(f"{text}\n")
+        self.exit(2)
+
+    def _in_one_line(self, message: str) -> str:
+        """What jsonargparse says, in fewer words."""
+        text = _NO_CLASS.sub(r"'\1' is neither a class nor a file", message.strip())
+        text = re.sub(r'Parser key "([^"]*)":', r"--\1:", text)
+        text = re.sub(r"an? <class '([^']*)'>", r"\1", text)
+        for action in self._get_positional_actions():
+            for name in action.choices if isinstance(action.choices, dict) else ():
+                text = re.sub(rf"(?<=[ :]){name}\.(?=\w)", "--", text)
+        text = re.sub(r"\s*\n[\s-]*", " ", text)
+        return text[:1].upper() + text[1:].rstrip(".")
+
+    def _usage(self) -> str:
+        words = [self.prog.replace(" [options]", "")]
+        for action in self._actions:
+            if action.dest in self.short and _is_required(action):
+                words += [action.option_strings[0], _metavar(action)]
+        words.append("[OPTIONS]")
+        for action in self._get_positional_actions():
+            words.append("RECIPE ..." if isinstance(action.choices, dict) else _metavar(action))
+        return " ".join(words)
+
+    def _short_help(self) -> Iterator[str]:
+        yield f"usage: {self._usage()}\n"
+        yield from textwrap.wrap(self.description or "", _WIDTH)
+        yield f"\nmost used options ({self.prog.replace(' [options]', '')} --help-all shows all):"
+        actions = {action.dest: action for action in self._actions}
+        for action in filter(None, map(actions.get, self.short)):
+            text = re.split(r"(?<=[.;]) ", action.help or "")[0].rstrip(".;")
+            if action.default not in (None, argparse.SUPPRESS, ()):
+                text += f" (default: {_said(action.default)})"
+            head = f"  {action.option_strings[0]} {_metavar(action)}"
+            indent = " " * _INDENT
+            if len(head) >= _INDENT - 1:
+                yield head
+                head = ""
+            yield from textwrap.wrap(
+                text,
+                _WIDTH,
+                initial_indent=head.ljust(_INDENT),
+                subsequent_indent=indent,
+                break_on_hyphens=False,
+            )
+
+    def _hint(self, message: str) -> str:
+        """What may have been meant."""
+        options = [
+            text
+            for action in self._actions
+            for text in action.option_strings
+            if not text.endswith((".help", "+"))
+        ]
+        if found := re.search(r"nrecognized arguments: (\S+)", message):
+            return did_you_mean(found[1].partition("=")[0], options)
+        if found := re.search(r"Option '([^']*)' is not accepted", message):
+            return did_you_mean(found[1], (text.lstrip("-") for text in options))
+        if found := re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message):
+            return did_you_mean(found[1], re.findall(r"'([^']*)'", found[2]))
+        if found := _NO_CLASS.search(message):
+            return did_you_mean(found[1], _class_names(self))
+        return ""
+
+
+class _HelpAll(argparse.Action):
+    def __init__(self, option_strings: list[str], dest: str, help: str) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help=help)
+
+    def __call__(self, parser: Any, *args: Any) -> None:  # noqa: ANN401
+        print(parser.format_help_all(), end="")
+        parser.exit()
+
+
+def _is_required(action: argparse.Action) -> bool:
+    # Not `action.required`: while it parses, and so in help, jsonargparse turns that off.
+    return action.default is None and type(None) not in get_args(getattr(action, "_typehint", None))
+
+
+def _metavar(action: argparse.Action) -> str:
+    metavar = action.metavar or action.dest.rpartition(".")[2].upper()
+    return metavar if isinstance(metavar, str) else " ".join(metavar)
+
+
+def _said(value: object) -> str:
+    """A default, classes as one would write them."""
+    if isinstance(value, dict) and "class_path" in value:
+        given = ", ".join(f"{k}={v}" for k, v in value.get("init_args", {}).items())
+        return f"{value['class_path'].rpartition('.')[2]}({given})"
+    return str(value)
+
+
+def _class_names(parser: ArgumentParser) -> Iterator[str]:
+    """Names of the classes that the parser's options take."""
+    for action in parser._actions:
+        waiting = [getattr(action, "_typehint", None)]
+        while waiting:
+            hint = waiting.pop()
+            if isinstance(hint, list):
+                waiting += hint
+            elif isinstance(hint, type) and hint.__module__.startswith(("define", "torch")):
+                yield hint.__name__
+                waiting += type.__subclasses__(hint)
+            else:
+                waiting += get_args(hint)

@@ -1,0 +1,95 @@
+"""What is misspelled is asked back, help is short first, and a closed pipe ends in silence."""
+
+import subprocess
+import sys
+
+import pytest
+from messages import failure, usage
+
+from define.__main__ import main
+from define.recipes.settings import RECIPES
+from define.suggestions import did_you_mean
+
+TEXT = ("train", "text", "--data.path", "DIR")
+
+
+@pytest.mark.parametrize(
+    ("command", "meant"),
+    [
+        ((*TEXT, "--epochs", "3"), "--training.epochs"),
+        ((*TEXT, "--training.epoch", "3"), "--training.epochs"),
+        ((*TEXT, "--embedding", "DeFine"), "DeFINE"),
+        ((*TEXT, "--embedding", "ProjectEmbedding"), "ProjectedEmbedding"),
+        ((*TEXT, "--embedding", "DeFINE", "--embedding.expand_dims", "3"), "expand_dim"),
+        ((*TEXT, "--training.schedule", "Cosin"), "Cosine"),
+        ((*TEXT, "--training.optimizer", "SDG"), "SGD"),
+        (("train", "pydoc"), "pydocs"),
+        (("evaluate", "RUN", "--splt", "test"), "--split"),
+    ],
+)
+def test_what_was_meant_is_asked(command, meant, capsys):
+    said = usage(capsys, *command)
+    assert f"Did you mean {meant}" in said
+    assert said.startswith("define") and said.count("\n") <= 2
+
+
+def test_commands_that_were_meant(capsys):
+    assert "Did you mean train?" in failure(capsys, "trian")
+    assert "train, evaluate" in failure(capsys, "xyz")
+    assert did_you_mean("xyz", ["train"]) == ""
+
+
+@pytest.mark.parametrize(
+    "command", [(*TEXT, "--training.epo", "3"), (*TEXT, "--see", "2"), ("parameters", "--js")]
+)
+def test_abbreviations_are_not_accepted(command, capsys):
+    assert "Unrecognized arguments" in usage(capsys, *command)
+
+
+def test_a_required_option_is_named_as_it_is_written(capsys):
+    assert "required: --data.path." in usage(capsys, "train", "text")
+
+
+def printed(capsys, *command):
+    capsys.readouterr()
+    try:
+        main(list(command))
+    except SystemExit as exit:
+        assert not exit.code
+    return capsys.readouterr().out
+
+
+def test_help_of_train_names_all_recipes(capsys):
+    out = printed(capsys, "train", "--help")
+    assert all(f"\n  {name} " in out for name in RECIPES)
+    assert out.index("one CPU core") < out.index("a GPU")
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_help_of_a_recipe_is_short_first(recipe, capsys):
+    short = printed(capsys, "train", recipe, "--help")
+    whole = printed(capsys, "train", recipe, "--help-all")
+    assert short.count("\n") < 50 < whole.count("\n")
+    for option in ("--embedding ", "--training.epochs ", "--seed "):
+        assert f"\n  {option}" in short and f"\n  {option}" in whole
+    assert "--training.clip " not in short and "--training.clip " in whole
+    assert "--help-all" in short
+    assert ("usage: define train" in short) and ("--data.path PATH" in short) == (
+        recipe != "pydocs"
+    )
+
+
+def test_a_reader_that_has_enough_is_no_error():
+    command = f"{sys.executable} -m define parameters | head -n 1; exit ${{PIPESTATUS[0]}}"
+    process = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, timeout=900, check=False
+    )
+    assert process.stderr == ""
+    assert process.stdout.count("\n") == 1
+    assert process.returncode in (0, 141)  # 0 where all fits into the pipe before it closes
+
+
+def test_the_version(capsys):
+    from define import __version__
+
+    assert printed(capsys, "--version") == f"define {__version__}\n"
