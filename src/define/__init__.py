@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         Embedding,
         HashEmbedding,
         ProjectedEmbedding,
+        RoundedEmbedding,
         parameter_groups,
         start_from_text,
     )
@@ -50,6 +51,7 @@ __all__ = [
     "LanguageModel",
     "OutputLayer",
     "ProjectedEmbedding",
+    "RoundedEmbedding",
     "Softmax",
     "TiedSoftmax",
     "TransformerXL",

@@ -10,6 +10,7 @@ from define import (
     DeFINE,
     HashEmbedding,
     ProjectedEmbedding,
+    RoundedEmbedding,
     Softmax,
     TiedSoftmax,
 )
@@ -43,6 +44,15 @@ def hashed(v, m, padding_idx=None, **options):
     return HashEmbedding(v, m, padding_idx, num_buckets=max(24, v // 30), **options)
 
 
+def rounded(v, m, padding_idx=None, **options):
+    """Three classes of rows, one of them with nothing but the mean, over two groups of columns."""
+    groups = (m + 7) // 8
+    bits = ((5,) * groups, (3,) + (1,) * (groups - 1), (0,) * groups)
+    sizes = (v - v // 2 - v // 30, v // 2, v // 30)
+    options = {"rotate": True, "group_size": 8} | options
+    return RoundedEmbedding(v, m, padding_idx, bits=bits, sizes=sizes, **options)
+
+
 OURS = {
     "projected": partial(ProjectedEmbedding, map=8),
     "projected-bias": partial(ProjectedEmbedding, map=8, bias=True),
@@ -53,6 +63,8 @@ OURS = {
     "define": define,
     "hash": hashed,
     "hash-signs": partial(hashed, importance=False, num_hashes=3),
+    "rounded": RoundedEmbedding,
+    "rounded-classes": rounded,
     "define-none": partial(define, skip="none"),
     "define-residual": partial(define, skip="residual"),
     "define-concatenation": partial(define, skip="concatenation"),

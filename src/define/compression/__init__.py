@@ -2,5 +2,15 @@
 
 from define.compression.budget import Widths, widths_for_share
 from define.compression.fit import Fit, fit_embedding
+from define.compression.rounding import Candidate, Compressed, compress_table, stored_bytes
 
-__all__ = ["Fit", "Widths", "fit_embedding", "widths_for_share"]
+__all__ = [
+    "Candidate",
+    "Compressed",
+    "Fit",
+    "Widths",
+    "compress_table",
+    "fit_embedding",
+    "stored_bytes",
+    "widths_for_share",
+]

@@ -21,6 +21,7 @@ from define.embedding.family import (
 )
 from define.embedding.hashed import HashEmbedding
 from define.embedding.projected import ProjectedEmbedding
+from define.embedding.rounded import RoundedEmbedding
 
 __all__ = [
     "AdaptiveEmbedding",
@@ -31,6 +32,7 @@ __all__ = [
     "HashEmbedding",
     "Layer",
     "ProjectedEmbedding",
+    "RoundedEmbedding",
     "approximate",
     "arguments",
     "bands",

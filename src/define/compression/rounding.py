@@ -1,0 +1,188 @@
+"""Tables stored within a number of bytes: what is cheap is tried, the best is taken."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from math import ceil
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from define.compression.allocation import allocate
+from define.embedding import RoundedEmbedding
+from define.embedding.target import Target, check_target, factorize
+
+__all__ = ["Candidate", "Compressed", "compress_table", "stored_bytes"]
+
+_AXIS_BITS = (6, 4)  # 8 are never worth their bytes, 4 are where there are few
+_SCALE_SIZES = (32, 128, None)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to store a table: its bytes, scales and all, and its weighted relative error."""
+
+    name: str
+    bytes: int
+    error: float
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """A table within a number of bytes.
+
+    Args:
+        embedding: What stands for the table.
+        taken: The way that was taken.
+        candidates: All ways that were tried and kept to the budget, the best first.
+        table_bytes: Bytes of the table in float32.
+        seconds: Time that it took.
+    """
+
+    embedding: RoundedEmbedding
+    taken: Candidate
+    candidates: tuple[Candidate, ...] = field(repr=False)
+    table_bytes: int
+    seconds: float
+
+    def __str__(self) -> str:
+        width = max(len(candidate.name) for candidate in self.candidates)
+        return "\n".join(
+            f"{'>' if candidate is self.taken else ' '} {candidate.name:{width}}  "
+            f"{candidate.bytes:>12,} bytes ({candidate.bytes / self.table_bytes:.4f})  "
+            f"error {candidate.error:.4f}"
+            for candidate in self.candidates
+        )
+
+
+def stored_bytes(module: nn.Module) -> int:
+    """Bytes of all that a module keeps, shared tensors once: its size in memory and in a file."""
+    tensors = module.state_dict().values()
+    return sum({id(t) if t.is_meta else t.data_ptr(): t.nbytes for t in tensors}.values())
+
+
+def compress_table(
+    table: Float[Tensor, "num_embeddings features"],
+    weights: Float[Tensor, " num_embeddings"] | None = None,
+    *,
+    share: float | None = None,
+    max_bytes: int | None = None,
+    padding_idx: int | None = None,
+    report: Callable[[str], None] = lambda _: None,
+) -> Compressed:
+    """Stores a trained table within a number of bytes, in the best of the ways that are cheap.
+
+    Tried are plain rows of 8 and of 4 bits, with scales for whole rows or for groups of numbers,
+    and coordinates in principal axes with bits by weight and by variance. All are closed forms.
+
+    Args:
+        table: The trained table (V, m).
+        weights: What an error in each row costs, such as counts of the words (V); equal if
+            omitted. Powers of counts of about 3/4 serve sentences best.
+        share: Most bytes over those of the table in float32.
+        max_bytes: Most bytes; give either.
+        padding_idx: Id whose row is zero and does not count.
+        report: Called with a line for each way that was tried.
+
+    Raises:
+        ValueError: If the table or the weights are not finite or do not fit one another, or
+            nothing keeps to the budget.
+
+    Example:
+        >>> table = torch.randn(1000, 16) @ torch.randn(16, 64)
+        >>> compressed = compress_table(table, share=1 / 16)
+        >>> compressed.taken.bytes <= table.nbytes / 16
+        True
+    """
+    start = time.perf_counter()
+    size, width = table.shape
+    whole = size * width * 4
+    if (share is None) == (max_bytes is None):
+        raise ValueError(f"Give either {share=} or {max_bytes=}.")
+    if share is not None and not 0 < share <= 1:
+        raise ValueError(f"{share=} must be above 0 and at most 1.")
+    budget = int(whole * share) if share is not None else int(max_bytes or 0)
+    nothing = RoundedEmbedding(size, width, padding_idx, bits=0, device=table.device)
+    target = check_target(table.detach().float(), nothing, weights)
+    best: RoundedEmbedding | None = None
+    candidates: list[Candidate] = []
+    for name, make in _ways(target, padding_idx, budget):
+        embedding = make()
+        if embedding is None or stored_bytes(embedding) > budget:
+            continue
+        embedding.approximate(target)
+        error = target.error(embedding)
+        if best is None or error < min(candidate.error for candidate in candidates):
+            best = embedding
+        candidates.append(Candidate(name, stored_bytes(embedding), error))
+        report(f"{name}: {candidates[-1].bytes:,} bytes, error {error:.4f}")
+    if best is None:
+        raise ValueError(f"{budget:,} bytes are too few for {size:,} rows of {width} numbers.")
+    candidates.sort(key=lambda candidate: candidate.error)
+    seconds = time.perf_counter() - start
+    return Compressed(best, candidates[0], tuple(candidates), whole, seconds)
+
+
+_Way = tuple[str, Callable[[], RoundedEmbedding | None]]
+
+
+def _ways(target: Target, padding_idx: int | None, budget: int) -> Iterator[_Way]:
+    size, width = target.table.shape
+    for bits in (8, 4):
+        for scale_size in _SCALE_SIZES:
+            if scale_size is not None and (bits == 8 or scale_size >= width):
+                continue
+
+            def plain(
+                bits: int = bits, scale_size: int | None = scale_size
+            ) -> RoundedEmbedding | None:
+                options = {"bits": bits, "scale_size": scale_size}
+                planned = RoundedEmbedding(size, width, padding_idx, device="meta", **options)
+                if stored_bytes(planned) > budget:
+                    return None
+                return RoundedEmbedding(size, width, padding_idx, **options)
+
+            scales = "" if scale_size is None else f", a scale for {scale_size}"
+            yield f"int{bits} rows{scales}", plain
+    if width > 1:
+        roots = Target(target.table, target.weights.sqrt(), target.chunk)
+        coordinates = factorize(roots, width, centre=True)[0]
+        for axis_bits in _AXIS_BITS:
+
+            def in_axes(axis_bits: int = axis_bits) -> RoundedEmbedding | None:
+                return _in_axes(coordinates, target, padding_idx, budget, axis_bits)
+
+            yield f"principal axes ({axis_bits} bits), bits by weight", in_axes
+
+
+def _in_axes(
+    coordinates: Tensor, target: Target, padding_idx: int | None, budget: int, axis_bits: int
+) -> RoundedEmbedding | None:
+    """A plan with as many bits as the budget has room for beside the axes."""
+    size, width = target.table.shape
+    groups = ceil(width / 32)
+    everything = RoundedEmbedding(
+        size,
+        width,
+        bits=((8,) * groups,) * 12,
+        sizes=(size, *(0,) * 11),
+        rotate=True,
+        axis_bits=axis_bits,
+        device="meta",
+    )
+    beside = stored_bytes(everything) - size * (width + 3)
+    allocation = allocate(coordinates, target.weights, budget - beside)
+    if allocation is None:
+        return None
+    embedding = RoundedEmbedding(
+        size,
+        width,
+        padding_idx,
+        bits=allocation.bits,
+        sizes=torch.bincount(allocation.classes).tolist(),
+        rotate=True,
+        axis_bits=axis_bits,
+    )
+    embedding.assign(allocation.classes)
+    return embedding

@@ -1,0 +1,124 @@
+import pytest
+import torch
+from torch.testing import assert_close
+
+from define import DeFINE, RoundedEmbedding, fit_embedding
+from define.embedding.packing import column_bits, pack, packed_width, unpack
+from define.embedding.target import Target
+
+
+def table(v=500, m=48, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(v, m, generator=generator) * torch.linspace(2, 0.1, m)
+
+
+def error(embedding, rows):
+    return float((embedding.weight.detach() - rows).square().sum() / rows.square().sum())
+
+
+def stored(embedding):
+    return sum(t.nbytes for t in embedding.state_dict().values())
+
+
+@pytest.mark.parametrize("bits", [(8,), (1, 2, 3), (7, 0, 5, 3), (4, 4), (0, 1), (3, 3, 6, 1, 8)])
+def test_packed_numbers_come_back_and_take_no_more_than_their_bits(bits):
+    bits = column_bits(bits, group_size=5, columns=5 * len(bits) - 2)
+    used = torch.tensor([b for b in bits if b])
+    codes = (torch.rand(17, len(used)) * 2.0**used).int()
+    codes[0], codes[1] = 0, 2**used - 1
+    packed = pack(codes, bits)
+    assert packed.shape == (17, -(-sum(bits) // 8)) == (17, packed_width(bits))
+    assert torch.equal(unpack(packed, bits).int(), codes)
+
+
+@pytest.mark.parametrize("bits", range(1, 9))
+def test_the_error_for_gaussian_rows_is_that_of_the_best_uniform_quantizer(bits):
+    # Max 1960, Table II. Of many numbers that share a scale: few would have a narrower range.
+    expected = [0.3634, 0.1188, 0.03744, 0.01154, 0.00349, 0.00104, 0.000304, 0.0000874][bits - 1]
+    rows = torch.randn(40, 8000, generator=torch.Generator().manual_seed(1))
+    got = error(RoundedEmbedding.from_pretrained(rows, bits=bits), rows)
+    assert 0.8 * expected < got < 1.1 * expected
+
+
+def test_memory_is_what_the_bits_say():
+    embedding = RoundedEmbedding(1000, 64, bits=4)
+    assert stored(embedding) == 1000 * (32 + 2) + 2 * 4
+    assert stored(embedding.bfloat16()) == 1000 * (32 + 2) + 2 * 2  # codes and scales as before
+
+
+def test_scales_for_groups_of_numbers_follow_outliers():
+    rows = table()
+    rows[:, 40] *= 100
+    whole = RoundedEmbedding.from_pretrained(rows, bits=4)
+    groups = RoundedEmbedding.from_pretrained(rows, bits=4, scale_size=8)
+    rest = [i for i in range(48) if i // 8 != 5]
+    assert error(groups, rows) < error(whole, rows)
+    kept, lost = (e.weight[:, rest] - rows[:, rest] for e in (groups, whole))
+    assert kept.square().sum() < 0.1 * lost.square().sum()
+
+
+def test_rows_follow_their_class_wherever_it_stands():
+    rows = table()
+    classes = torch.arange(500) * 7 % 3
+    sizes = torch.bincount(classes).tolist()
+    bits = ((8,) * 6, (2,) * 6, (0,) * 6)
+    embedding = RoundedEmbedding(500, 48, bits=bits, sizes=sizes, group_size=8)
+    embedding.assign(classes)
+    embedding.approximate(Target(rows, torch.ones(500)))
+    off = (embedding.weight - rows).square().sum(1) / rows.square().sum(1)
+    assert (off[classes == 0] < 1e-3).all()
+    assert ((off[classes == 1] > 1e-3) & (off[classes == 1] < 0.7)).all()
+    assert (off[classes == 2] == 1).all()
+    with pytest.raises(ValueError, match="which must be sizes="):
+        embedding.assign((classes + 1) % 3)
+
+
+def test_axes_hold_a_table_of_low_rank_in_few_columns():
+    rows = torch.randn(500, 8) @ torch.randn(8, 48) + 3
+    embedding = RoundedEmbedding.from_pretrained(
+        rows, bits=((8,) + (0,) * 5,), sizes=(500,), group_size=8, rotate=True
+    )
+    assert embedding.columns == 8
+    assert error(embedding, rows) < 1e-3
+    plain = RoundedEmbedding.from_pretrained(rows, bits=2)
+    assert stored(embedding) < stored(plain) and error(plain, rows) > 0.01
+
+
+def test_a_resized_one_keeps_its_rows():
+    bits = ((5, 5), (3, 1), (0, 0))
+    embedding = RoundedEmbedding(60, 16, bits=bits, sizes=(28, 30, 2), group_size=8, rotate=True)
+    old = embedding.weight
+    for size in (70, 25):
+        embedding.resize(size, mean=True)
+        kept = min(size, 60)
+        assert embedding.weight.shape == (size, 16)
+        assert torch.equal(embedding.weight[:kept], old[:kept])
+        other = RoundedEmbedding(**embedding.arguments())
+        other.load_state_dict(embedding.state_dict())
+        assert torch.equal(other.weight, embedding.weight)
+
+
+def test_define_computes_its_rows_from_a_rounded_map():
+    rows = table()
+    weights = 1 / torch.arange(1.0, 501)
+    map = RoundedEmbedding(500, 24, bits=6)
+    embedding = DeFINE(500, 48, map=map, expand_dim=32, depth=1, max_groups=1)
+    fit = fit_embedding(rows, embedding, weights, rounds=3)
+    assert fit.error < 0.3
+    assert {t.dtype for n, t in embedding.map.state_dict().items() if "codes" in n} == {torch.uint8}
+    assert_close(embedding(torch.arange(500)), embedding.weight)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"bits": 9}, "must be 0 to 8"),
+        ({"bits": ((4,),), "sizes": (60,)}, "must be a number, or 2 for each class"),
+        ({"bits": ((4, 4),), "sizes": (59,)}, "num_embeddings=60"),
+        ({"bits": ((4, 4), (2, 2))}, "sizes=None"),
+        ({"group_size": 0}, "group_size=0"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        RoundedEmbedding(60, 48, **options)
