@@ -5,8 +5,10 @@ import math
 import pytest
 import torch
 from tiny import Killed, experiment
+from torch import nn
 
 from define.data import Segments
+from define.embedding import count_vectors
 from define.measures import RunSummary
 from define.training import Constant, Cosine, FusedAdam, mean_nll, peak_memory
 from define.training.language_modeling import LanguageModeling
@@ -280,3 +282,12 @@ def test_a_device_that_is_not_there_is_named(folder, run):
         pytest.skip("it is there")
     with pytest.raises(ValueError, match="(?i)cuda"):
         experiment(folder, accelerator="cuda").train(run)
+
+
+def test_the_embedding_starts_from_the_text(folder, run):
+    started = experiment(folder, nn.Embedding, learning_rate=1e-9, start_from_text=True)
+    started.train(run)
+    ids, size = started.corpus.split("train"), len(started.corpus.vocabulary)
+    expected = count_vectors(ids, size, 8)
+    found = started.model.embedding.weight.detach()
+    assert torch.nn.functional.cosine_similarity(found, expected).min() > 0.9999

@@ -108,6 +108,13 @@ class Experiment(ABC, Generic[Model, Data, Settings]):
             split: "train", "valid" or "test".
         """
 
+    def prepare(self) -> None:
+        """Changes the initialized model before a training that begins anew."""
+        if self.start_from is not None:
+            start = Run.open(self.start_from)
+            self.check_same(start, "start from another run")
+            start.load_weights(self.model)
+
     def measurements(self) -> Mapping[str, float]:
         """What else to log at each validation, by name."""
         return {}
@@ -152,10 +159,8 @@ class Experiment(ABC, Generic[Model, Data, Settings]):
         run.checkpoint.parent.mkdir(parents=True, exist_ok=True)
         if run.vocabulary.exists():
             self.check_same(run, "train into another folder")
-        if self.start_from is not None and not run.checkpoint.is_file():
-            start = Run.open(self.start_from)
-            self.check_same(start, "start from another run")
-            start.load_weights(self.model)
+        if not run.checkpoint.is_file():
+            self.prepare()
         self.write_vocabulary(run)
         summary = self.summarize(run, fit(self, run))
         run.write_json(run.summary, summary)

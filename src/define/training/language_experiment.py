@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from define.data import END_OF_LINE, PyDocs, Segments, Text, Vocabulary
+from define.embedding import start_from_text
 from define.measures import RunSummary, Subject, embedding_scalars, token_nll
 from define.models import LanguageModel
 from define.training.continuous_cache import ContinuousCache, cached_nll, choose_cache
@@ -101,6 +102,11 @@ class LanguageModelExperiment(Experiment[LanguageModel, Text | PyDocs, Training]
                 partial(token_nll, self.model, self.segments(split)),
             )
         ]
+
+    def prepare(self) -> None:
+        if self.training.start_from_text:
+            start_from_text(self.model.embedding, self.corpus.split("train"))
+        super().prepare()
 
     def measurements(self) -> Mapping[str, float]:
         if not self.training.log_correlation:

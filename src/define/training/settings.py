@@ -78,6 +78,8 @@ class Training(Fitting):
         temporal_activation_regularization: Factor beta of the mean square of the steps in time of
             the output before dropout, added to the loss (TAR).
         evaluation_batch_size: Columns of text in validation.
+        start_from_text: Whether the embedding starts from which words stand beside which in the
+            training text instead of at random, see :func:`~define.start_from_text`.
         log_correlation: Whether each validation also logs the mean |correlation| between the
             embedding's dimensions and its effective rank, over the most frequent words.
         **fitting: See `Fitting`.
@@ -89,6 +91,7 @@ class Training(Fitting):
     activation_regularization: float = 0.0
     temporal_activation_regularization: float = 0.0
     evaluation_batch_size: int = 20
+    start_from_text: bool = False
     log_correlation: bool = False
 
     def __post_init__(self) -> None:
