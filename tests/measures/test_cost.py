@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from define import AdaptiveEmbedding, AdaptiveSoftmax, DeFINE, ProjectedEmbedding, TiedSoftmax
+from define.__main__ import main
 from define.measures import cost_table, embedding_costs
 from define.measures.counting import count_parameters, shapes_only
 
@@ -62,6 +65,22 @@ def test_break_even_is_the_first_smaller_vocabulary(costs, method, part):
     assert all(
         smaller(later) for later in (size + 1, 2_001, 6_000, 6_001, V, 10 * V) if later > size
     )
+
+
+def test_any_other_embedding():
+    class Halved(ProjectedEmbedding):
+        def __init__(self, num_embeddings, embedding_dim):
+            super().__init__(num_embeddings, embedding_dim, map=embedding_dim // 2)
+
+    *_, found = embedding_costs(1_000, 64, (32,), cutoffs=(), embedding=Halved)
+    (_, projected, *_) = embedding_costs(1_000, 64, (32,), cutoffs=())
+    assert found == replace(projected, method="Halved")
+
+
+def test_the_command_takes_any_embedding(capsys):
+    sizes = ["--num_embeddings", "50000", "--embedding_dim", "300"]
+    main(["embeddings", *sizes, "--embedding", "HashEmbedding", "--embedding.num_buckets", "5000"])
+    assert f"| HashEmbedding    |  {5000 * 300 + 2 * 50_000:,} |" in capsys.readouterr().out
 
 
 def test_never_smaller():

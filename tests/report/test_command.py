@@ -1,5 +1,6 @@
 import csv
 import random
+import shutil
 
 import pytest
 import torch
@@ -71,3 +72,17 @@ def test_what_is_wrong_is_said_in_one_line(runs, tmp_path, options, message):
     with pytest.raises(SystemExit, match=message):
         main(["analyze", str(runs / "DeFINE"), "--output", str(tmp_path), *options])
     assert not list(tmp_path.iterdir())
+
+
+def test_compare_warns_of_runs_of_other_texts(runs, tmp_path, caplog):
+    other = tmp_path / "other"
+    shutil.copytree(runs / "DeFINE", other)
+    folders = [str(runs / name) for name in ("standard", "DeFINE")]
+    figure = ["--figure", str(tmp_path / "figure.svg")]
+    main(["compare", *folders, *figure])
+    assert not caplog.records
+    with (other / "vocabulary.txt").open("a") as file:
+        file.write("zebra\n")
+    main(["compare", *folders, str(other), *figure])
+    assert "of 2 vocabularies, so their perplexities do not compare" in caplog.text
+    assert "standard, DeFINE | DeFINE" in caplog.text

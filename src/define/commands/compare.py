@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
 
+logger = logging.getLogger("define")
+
+
 def command(parser: "ArgumentParser", args: list[str]) -> None:
     """Runs the command."""
     parser.add_argument("runs", type=Path, nargs="+", help="folders of runs")
@@ -21,17 +24,26 @@ def command(parser: "ArgumentParser", args: list[str]) -> None:
     )
     parser.add_argument("--json", action="store_true", help="the summaries instead of the table")
     arguments = parser.parse_args(args)
+    from define.files import checksum
     from define.report import draw_comparison
     from define.training import Run
 
     runs = [Run.open(path) for path in arguments.runs]
     summaries = [summary_of(run) for run in runs]
+    texts: dict[str, list[str]] = {}
+    for run, summary in zip(runs, summaries, strict=True):
+        texts.setdefault(checksum(run.vocabulary), []).append(summary.name)
+    if len(texts) > 1:
+        logger.warning(
+            "These runs are of %d vocabularies, so their perplexities do not compare: %s.",
+            *(len(texts), " | ".join(", ".join(names) for names in texts.values())),
+        )
     if arguments.json:
         print(json.dumps([json.loads(run.summary.read_text("utf-8")) for run in runs], indent=2))
     else:
         print(table_of(summaries, arguments.average_seeds))
     if boxes := draw_comparison(summaries, arguments.figure):
-        logging.getLogger("define").warning(
+        logger.warning(
             "No font here has %s: boxes in %s. A figure that ends in .svg uses its reader's fonts.",
             *(" ".join(boxes), arguments.figure),
         )

@@ -11,4 +11,5 @@ def command(parser: "ArgumentParser", args: list[str]) -> None:
     from define.measures import cost_table, embedding_costs
 
     parser.add_function_arguments(embedding_costs)
-    print(cost_table(embedding_costs(**parser.parse_args(args).as_dict())))
+    settings = parser.instantiate(parser.parse_args(args))
+    print(cost_table(embedding_costs(**settings.as_dict())))

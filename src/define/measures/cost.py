@@ -9,7 +9,15 @@ from typing import cast
 
 from torch import nn
 
-from define.embedding import AdaptiveEmbedding, DeFINE, ProjectedEmbedding, bands, row_cost
+from define.embedding import (
+    AdaptiveEmbedding,
+    DeFINE,
+    Embedding,
+    ProjectedEmbedding,
+    bands,
+    row_cost,
+    tied_table,
+)
 from define.embedding.base import Band
 from define.groups import Skip
 from define.measures.counting import count_parameters, shapes_only
@@ -67,9 +75,8 @@ class EmbeddingCost:
     tied: Cost
 
 
-_Pair = tuple[nn.Module, OutputLayer]
 # A method as a function of the vocabulary: what to build from which vocabulary on.
-_Stages = list[tuple[int, Callable[[int], _Pair]]]
+_Stages = list[tuple[int, Callable[[int], nn.Module]]]
 
 
 def embedding_costs(
@@ -83,8 +90,9 @@ def embedding_costs(
     skip: Skip = "mix",
     shared: bool = False,
     cutoffs: Sequence[int] | None = None,
+    embedding: Callable[[int, int], nn.Embedding | Embedding] | None = None,
 ) -> tuple[EmbeddingCost, ...]:
-    """Costs of the standard, adaptive, projected and DeFINE embedding of one size.
+    """Costs of the standard, adaptive, projected, DeFINE and any other embedding of one size.
 
     All are counted on modules that are built without memory. Output layers are tied, have no
     biases, and are full softmaxes but for the adaptive embedding's. What depends on the token in
@@ -102,6 +110,8 @@ def embedding_costs(
         cutoffs: First id of each band but the first of the adaptive embedding, each of a quarter
             of the width before. At 7.5, 15 and 75 % of the vocabulary if omitted, as those of
             WikiText-103, and as many as m allows. With none, there is no adaptive embedding.
+        embedding: One more to count, made from vocabulary and width, such as `HashEmbedding` with
+            its number of buckets; one that is cut into bands begins at this vocabulary.
 
     Raises:
         ValueError: If a size is out of range.
@@ -113,42 +123,38 @@ def embedding_costs(
     if expand_dim < max(map):
         raise ValueError(f"{expand_dim=} must be at least the widest of {map=}.")
 
-    def standard(size: int) -> _Pair:
-        embedding = nn.Embedding(size, embedding_dim)
-        return embedding, TiedSoftmax(embedding, bias=False)
-
-    def adaptive(cutoffs: Sequence[int], size: int) -> _Pair:
-        embedding = AdaptiveEmbedding(size, embedding_dim, cutoffs=cutoffs)
-        return embedding, AdaptiveSoftmax(embedding)
-
-    def projected(width: int, size: int) -> _Pair:
-        embedding = ProjectedEmbedding(size, embedding_dim, map=width)
-        return embedding, TiedSoftmax(embedding.map, embedding_dim, bias=False)
-
-    def define(width: int, size: int) -> _Pair:
-        embedding = DeFINE(
-            size,
-            embedding_dim,
-            map=width,
-            expand_dim=expand_dim,
-            depth=depth,
-            max_groups=max_groups,
-            skip=skip,
-            shared=shared,
-        )
-        return embedding, TiedSoftmax(embedding.map, embedding_dim, bias=False)
-
+    units = {
+        "expand_dim": expand_dim,
+        "depth": depth,
+        "max_groups": max_groups,
+        "skip": skip,
+        "shared": shared,
+    }
     if cutoffs is None:
         cutoffs = _default_cutoffs(num_embeddings, embedding_dim)
-    stages: dict[str, _Stages] = {"standard": [(1, standard)]}
+    stages: dict[str, _Stages] = {
+        "standard": [(1, partial(nn.Embedding, embedding_dim=embedding_dim))]
+    }
     if cutoffs:
         # A smaller vocabulary has the cutoffs within it; up to the first one, it is one table.
         stages["adaptive"] = [
-            (cutoff + 1, partial(adaptive, cutoffs[: b + 1])) for b, cutoff in enumerate(cutoffs)
+            (
+                cutoff + 1,
+                partial(
+                    AdaptiveEmbedding, embedding_dim=embedding_dim, cutoffs=cutoffs[: band + 1]
+                ),
+            )
+            for band, cutoff in enumerate(cutoffs)
         ]
-    stages |= {f"projected, n {width}": [(1, partial(projected, width))] for width in map}
-    stages |= {f"DeFINE, n {width}": [(1, partial(define, width))] for width in map}
+    for name, kind, options in (("projected", ProjectedEmbedding, {}), ("DeFINE", DeFINE, units)):
+        for width in map:
+            make = partial(kind, embedding_dim=embedding_dim, map=width, **options)
+            stages[f"{name}, n {width}"] = [(1, make)]
     with shapes_only():
+        if embedding is not None:
+            made = embedding(num_embeddings, embedding_dim)
+            start = 1 if bands(made) is None else num_embeddings
+            stages[type(made).__name__] = [(start, lambda size: embedding(size, embedding_dim))]
         return tuple(
             _cost(name, method, num_embeddings, embedding_dim) for name, method in stages.items()
         )
@@ -196,24 +202,35 @@ def _default_cutoffs(num_embeddings: int, embedding_dim: int) -> tuple[int, ...]
 
 
 def _cost(name: str, stages: _Stages, num_embeddings: int, embedding_dim: int) -> EmbeddingCost:
-    embedding, head = stages[-1][1](num_embeddings)
+    embedding = stages[-1][1](num_embeddings)
+    head = _tied(embedding)
+
+    def break_even(tied: bool) -> int | None:
+        def count(part: nn.Module) -> int:
+            return count_parameters(part, *([_tied(part)] if tied else []))
+
+        return _break_even(stages, embedding_dim, count)
+
+    parameters = count_parameters(embedding), count_parameters(embedding, head)
     return EmbeddingCost(
         name,
-        input=Cost(
-            count_parameters(embedding),
-            _input_multiply_adds(embedding),
-            _break_even(stages, embedding_dim, lambda pair: count_parameters(pair[0])),
-        ),
-        tied=Cost(
-            count_parameters(embedding, head),
-            _output_multiply_adds(embedding, head),
-            _break_even(stages, embedding_dim, lambda pair: count_parameters(*pair)),
-        ),
+        input=Cost(parameters[0], _input_multiply_adds(embedding), break_even(False)),
+        tied=Cost(parameters[1], _output_multiply_adds(embedding, head), break_even(True)),
     )
 
 
-def _break_even(stages: _Stages, embedding_dim: int, count: Callable[[_Pair], int]) -> int | None:
-    """The smallest V from which on ``count`` stays below ``embedding_dim * V``.
+def _tied(embedding: nn.Module) -> OutputLayer:
+    """The output layer that shares the embedding's table, without biases."""
+    if bands(embedding) is not None:
+        return AdaptiveSoftmax(embedding)
+    width = cast(int, embedding.embedding_dim)
+    return TiedSoftmax(tied_table(embedding), width, bias=False)
+
+
+def _break_even(
+    stages: _Stages, embedding_dim: int, count: Callable[[nn.Module], int]
+) -> int | None:
+    """The smallest V from which on `count` stays below `embedding_dim` · V.
 
     Within a stage, parameters are affine in V, so two vocabularies tell all.
     """
