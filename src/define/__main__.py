@@ -30,7 +30,8 @@ def main(args: list[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
     except (ValueError, IndexError, TypeError, ArithmeticError, OSError, MemoryError) as error:
-        sys.exit(f"define: {error or type(error).__name__}")
+        said = " ".join(str(error).split("\n")) or type(error).__name__
+        sys.exit(f"define: {said}")
     except KeyboardInterrupt:
         print("define: interrupted", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)

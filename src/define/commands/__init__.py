@@ -10,6 +10,7 @@ __all__ = ["COMMANDS", "load"]
 
 COMMANDS = (
     "train",
+    "runs",
     "evaluate",
     "generate",
     "translate",

@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from define.measures import RunSummary, Subject
     from define.training import Run
 
@@ -17,15 +19,42 @@ def subjects_of(folder: Path, data_path: Path | None, split: str) -> "list[Subje
     return experiment.subjects(run, summary_of(run), split)
 
 
-def summary_of(run: "Run") -> "RunSummary":
-    """What a finished run found out."""
+def settings_of(config: Path) -> "tuple[str | None, dict[str, Any]]":
+    """Recipe and settings of a run from its `config.yaml`; no recipe where it is another file.
+
+    Raises:
+        ValueError: If it is damaged.
+    """
     import yaml  # of jsonargparse
 
+    first, _, text = config.read_text("utf-8").partition("\n")
+    recipe = first.removeprefix("# recipe: ")
+    if recipe == first:
+        return None, {}
+    try:
+        settings = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{config} is damaged: {error}") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"{config} is damaged: it holds no settings.")
+    return recipe, settings
+
+
+def embedding_name(settings: "Mapping[str, Any]") -> str:
+    """Name of the embedding that a recipe's settings make."""
+    if settings.get("unit"):
+        return "DeFINE"
+    chosen = settings.get("embedding")
+    return chosen["class_path"].rpartition(".")[2] if chosen else "AdaptiveEmbedding"
+
+
+def summary_of(run: "Run") -> "RunSummary":
+    """What a finished run found out."""
     from define.measures import RunSummary
 
     config = run.config.read_text("utf-8")
     seedless = "\n".join(x for x in config.splitlines() if not x.startswith("seed:"))
-    validations = yaml.safe_load(config).get("training", {}).get("validations")
+    validations = settings_of(run.config)[1].get("training", {}).get("validations")
     summary = RunSummary.from_json(run.summary)
     return replace(summary, settings=seedless, validations=validations)
 

@@ -4,7 +4,7 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from define.commands.common import summary_of, table_of
+from define.commands.common import embedding_name, summary_of, table_of
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -45,9 +45,7 @@ def command(parser: "ArgumentParser", args: list[str]) -> None:
     settings = arguments[name]
     folder, _ = settings.pop("run"), settings.pop("config")
     if folder is None:
-        chosen = settings.embedding
-        kind = chosen.class_path.rpartition(".")[2] if chosen else "AdaptiveEmbedding"
-        kind = "DeFINE" if settings.get("unit") else kind
+        kind = embedding_name(settings.as_dict())
         folder = Path("runs") / f"{name}-{kind}-{settings.seed}"
 
     run = Run(folder)

@@ -1,0 +1,83 @@
+"""List the runs in folders: recipe, embedding, how far each is, and its perplexity."""
+
+import csv
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from define.commands.common import embedding_name, settings_of
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
+
+
+def command(parser: "ArgumentParser", args: list[str]) -> None:
+    """Runs the command."""
+    parser.add_argument(
+        "folders", type=Path, nargs="*", default=[Path("runs")], help="runs, or folders of runs"
+    )
+    parser.add_argument("--json", action="store_true", help="JSON instead of the table")
+    folders = (arguments := parser.parse_args(args)).folders
+    for folder in folders:
+        if not folder.is_dir():
+            raise FileNotFoundError(f"{folder} is no folder: name those with runs in them.")
+    found = {
+        path.parent: None for folder in folders for path in sorted(folder.rglob("config.yaml"))
+    }
+    rows = [row for path in found if (row := _row(path))]
+    if arguments.json:
+        print(json.dumps(rows, indent=2))
+    elif not rows:
+        print(f"No runs in {', '.join(map(str, folders))}.")
+    else:
+        print(_table(rows))
+
+
+def _row(path: Path) -> dict[str, Any] | None:
+    """What is known of a run; None where a folder has the configuration of something else."""
+    recipe, settings = settings_of(path / "config.yaml")
+    if recipe is None:
+        return None
+    epochs = settings.get("training", {}).get("epochs")
+    row = {"run": str(path), "recipe": recipe, "embedding": embedding_name(settings)}
+    if (path / "summary.json").is_file():
+        summary = json.loads((path / "summary.json").read_text("utf-8"))
+        measured = {key: summary[f"{key}_perplexity"] for key in ("valid", "test")}
+        return {**row, "state": "finished", "epoch": epochs, "epochs": epochs, **measured}
+    validations = list(_validations(path))
+    row["state"] = "stopped" if (path / "checkpoints").is_dir() and validations else "begun"
+    row |= {"epoch": validations[-1][0] if validations else 0, "epochs": epochs}
+    return {**row, "valid": min((ppl for _, ppl in validations), default=None), "test": None}
+
+
+def _validations(path: Path) -> list[tuple[int, float]]:
+    """Epoch, from 1 on, and perplexity of each validation of all starts, as far as logged."""
+    found = []
+    for log in path.glob("logs/*/metrics.csv"):
+        with log.open(encoding="utf-8", newline="") as file:
+            for line in csv.DictReader(file):
+                if line.get("valid_perplexity") and line.get("epoch"):
+                    found.append((int(line["epoch"]) + 1, float(line["valid_perplexity"])))
+    return sorted(found)
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    from define.measures.table import MISSING, text_table
+
+    def number(value: float | None) -> str:
+        return MISSING if value is None else f"{value:.2f}"
+
+    cells = [
+        (
+            row["run"],
+            row["recipe"],
+            row["embedding"],
+            row["state"],
+            f"{row['epoch']} of {row['epochs']}",
+            number(row["valid"]),
+            number(row["test"]),
+        )
+        for row in rows
+    ]
+    head = ("run", "recipe", "embedding", "state", "epoch", "valid ppl", "test ppl")
+    return text_table(head, cells)
