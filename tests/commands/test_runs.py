@@ -1,7 +1,6 @@
-"""The list of runs, and what is said of runs that cannot be compared."""
+"""The list of runs."""
 
 import json
-import logging
 import shutil
 
 import pytest
@@ -46,23 +45,3 @@ def test_no_runs(tmp_path, capsys):
     assert "nowhere" in failure(capsys, "runs", tmp_path / "nowhere")
     (tmp_path / "config.yaml").write_text("# recipe: text\na: [\n")
     assert "damaged" in failure(capsys, "runs", tmp_path)
-
-
-def test_runs_of_different_texts_are_not_compared_silently(trained, tmp_path, capsys, caplog):
-    _, run = trained
-    shutil.copytree(run.path, tmp_path / "other")
-    config = (tmp_path / "other" / "config.yaml").read_text()
-    compare = [
-        "compare",
-        str(run.path),
-        str(tmp_path / "other"),
-        "--figure",
-        str(tmp_path / "f.svg"),
-    ]
-    with caplog.at_level(logging.WARNING, "define"):
-        main(compare)
-        assert not caplog.messages
-        other = config.replace("  path: ", "  path: /elsewhere")
-        (tmp_path / "other" / "config.yaml").write_text(other)
-        main(compare)
-    assert "/elsewhere" in caplog.text and "cannot be compared" in caplog.text

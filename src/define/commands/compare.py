@@ -6,13 +6,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from define.commands.common import settings_of, summary_of, table_of
+from define.commands.common import summary_of, table_of
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
-
-    from define.training import Run
-
 
 logger = logging.getLogger("define")
 
@@ -44,27 +41,9 @@ def command(parser: "ArgumentParser", args: list[str]) -> None:
         print(json.dumps([json.loads(run.summary.read_text("utf-8")) for run in runs], indent=2))
     else:
         print(table_of(summaries, arguments.average_seeds))
-    _warn_of_texts(runs)
     if boxes := draw_comparison(summaries, arguments.figure):
         logger.warning(
             "No font here has %s: boxes in %s. A figure that ends in .svg uses its reader's fonts.",
             *(" ".join(boxes), arguments.figure),
         )
     print(f"\nFigure: {arguments.figure}", file=sys.stderr)
-
-
-def _warn_of_texts(runs: "list[Run]") -> None:
-    """Warns if the runs learned different texts, or one text with different vocabularies."""
-    texts: dict[tuple[tuple[str, object], ...], str] = {}
-    for run in runs:
-        data = settings_of(run.config)[1].get("data", {})
-        data = tuple((key, value) for key, value in data.items() if key != "cache")
-        texts.setdefault(data, run.path.name)
-    if len(texts) > 1:
-        said = "; ".join(
-            f"{name} of {', '.join(str(value) for _, value in data)}"
-            for data, name in texts.items()
-        )
-        logging.getLogger("define").warning(
-            "Perplexities of different texts or vocabularies cannot be compared: %s.", said
-        )
