@@ -180,7 +180,7 @@ def test_groups_that_do_not_divide_are_refused_with_their_values(arguments, mess
 
 @pytest.mark.parametrize("groups", [1, 2])
 def test_an_input_of_another_width_is_refused(groups):
-    with pytest.raises(ValueError, match=r"\(3, 6\) must be self.in_features=4"):
+    with pytest.raises(ValueError, match=r"\(3, 6\) must be in_features=4"):
         GroupLinear(4, 4, groups)(torch.randn(3, 6))
 
 

@@ -159,7 +159,8 @@ class GroupLinear(nn.Module):
 
     def forward(self, x: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
         if x.shape[-1] != self.in_features:
-            raise ValueError(f"Last dimension of {tuple(x.shape)} must be {self.in_features=}.")
+            in_features = self.in_features
+            raise ValueError(f"Last dimension of {tuple(x.shape)} must be {in_features=}.")
         if self.groups == 1:
             return nn.functional.linear(x, self.weight[0], self.bias)
         chunks = x.unflatten(-1, (self.groups, -1))  # (*batch, g, in/g)
@@ -267,6 +268,12 @@ class HierarchicalGroupTransform(nn.Module):
             if isinstance(made, nn.Module):
                 kind = type(made).__name__
                 raise TypeError(f"{name}={made} must make one for each layer: {kind}, for example.")
+            if made is not None and not callable(made):
+                example = "GELU" if name == "activation" else "LayerNorm"
+                raise TypeError(
+                    f"{name}={made!r} must be a class or function that makes a module for each "
+                    f"layer: torch.nn.{example}, for example."
+                )
         self.in_features = in_features
         self.out_features = widths[-1]
         self.widths = tuple(widths)

@@ -9,7 +9,7 @@ import torch
 from laws import assert_every_parameter_is_reached, assert_state_round_trip, randomize
 from torch.testing import assert_close
 
-from define import LSTM, TransformerXL
+from define import LSTM, Backbone, TransformerXL
 
 
 def transformer(**options):
@@ -37,7 +37,7 @@ def leaves(state):
 
 @backbones
 @pytest.mark.parametrize("batch", [0, 1, 3])
-@pytest.mark.parametrize("time", [1, 5])
+@pytest.mark.parametrize("time", [0, 1, 5])
 def test_a_backbone_gives_a_vector_a_step_and_a_state(make, batch, time):
     backbone = make()
     x = torch.randn(batch, time, backbone.input_size)
@@ -48,7 +48,7 @@ def test_a_backbone_gives_a_vector_a_step_and_a_state(make, batch, time):
 
 
 @backbones
-@pytest.mark.parametrize("cuts", [(3, 4), (1, 6), (2, 2, 3)])
+@pytest.mark.parametrize("cuts", [(3, 4), (1, 6), (2, 2, 3), (3, 0, 4)])
 def test_segments_with_carried_state_are_one_whole(make, cuts):
     backbone = randomize(make()).double().eval()
     x = torch.randn(2, sum(cuts), backbone.input_size, dtype=torch.float64)
@@ -72,6 +72,18 @@ def test_outputs_have_no_gradient_to_the_future_nor_to_other_rows(make):
         (grad,) = torch.autograd.grad(y[0, time].square().sum(), x, retain_graph=True)
         assert grad[0, : time + 1].any(-1).all()
         assert not grad[0, time + 1 :].any() and not grad[1].any()
+
+
+@backbones
+def test_a_state_carries_no_gradient(make):
+    backbone = randomize(make())
+    assert isinstance(backbone, Backbone)
+    x = torch.randn(2, 3, backbone.input_size, requires_grad=True)
+    state = None
+    for _ in range(3):  # a loop that hands the state on as it is
+        y, state = backbone(x, state)
+        assert not any(t.requires_grad for t in leaves(state))
+        y.sum().backward()
 
 
 @backbones

@@ -4,6 +4,7 @@ import copy
 import pickle
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from laws import assert_every_parameter_is_reached, assert_state_round_trip, randomize
@@ -81,6 +82,25 @@ def test_an_id_out_of_range_is_named(make, id_):
 def test_ids_of_a_wrong_dtype_are_refused(make, dtype):
     with pytest.raises(TypeError, match=f"int64 or int32, not {dtype}"):
         make(V, M)(torch.zeros(3, dtype=dtype))
+
+
+@pytest.mark.usefixtures("unchecked")
+@our_embeddings
+@pytest.mark.parametrize("ids", [[1, 2], 3, None])
+def test_what_is_no_tensor_is_refused(make, ids):
+    with pytest.raises(TypeError, match=f"ids must be a tensor .* not {type(ids).__name__}"):
+        make(V, M)(ids)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("make", [make for name, make in OURS.items() if "of" not in name])
+def test_sizes_may_be_integers_of_another_library_but_nothing_else(make):
+    embedding = make(np.int64(V), np.int64(M), padding_idx=np.int64(3))
+    assert type(embedding.num_embeddings) is int and type(embedding.padding_idx) is int
+    assert embedding.weight.shape == (V, M)
+    for wrong in ("60", 60.0):
+        with pytest.raises(TypeError, match=f"embedding_dim={wrong!r} must be .*integer"):
+            make(V, wrong)
 
 
 @pytest.mark.parametrize("make", [make for name, make in OURS.items() if "of" not in name])

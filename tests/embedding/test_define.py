@@ -1,5 +1,7 @@
 """Laws of DeFINE: Map, Expand, Reduce."""
 
+import re
+
 import pytest
 import torch
 from hypothesis import given
@@ -8,6 +10,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from define import AdaptiveEmbedding, DeFINE, ProjectedEmbedding
+from define.groups import group_schedule
 
 SMALL = {"map": 8, "expand_dim": 32, "depth": 2, "max_groups": 4, "dtype": torch.float64}
 
@@ -93,7 +96,7 @@ def test_expand_has_the_schedules_asked_for():
     ("options", "message"),
     [
         ({"map": 64}, "out_features=32 must be at least in_features=64"),
-        ({"map": 6}, r"groups=\(4, 2\) must divide in_features=6"),
+        ({"map": 6}, r"\(4, 2\), must each divide .* map=6"),
         ({"expand_dim": 33}, r"groups=\(4, 2\) must divide out_features=33"),
         ({"depth": 0}, "depth=0"),
         ({"max_groups": 0}, "max_groups=0"),
@@ -106,6 +109,39 @@ def test_expand_has_the_schedules_asked_for():
 )
 def test_a_unit_that_cannot_be_is_refused_with_its_values(options, message):
     with pytest.raises(ValueError, match=message):
+        DeFINE(20, 16, **SMALL | options)
+
+
+@given(map=st.integers(1, 300), max_groups=st.integers(1, 40), depth=st.integers(1, 5))
+def test_groups_that_do_not_fit_name_what_would(map, max_groups, depth):
+    def make(**options):
+        options = {"map": map, "max_groups": max_groups, "depth": depth} | options
+        return DeFINE(5, 16, expand_dim=960, device="meta", **options)
+
+    if all(map % g == 0 for g in group_schedule(depth, max_groups)):
+        return
+    with pytest.raises(ValueError, match=f"must each divide the width of the Map, map={map};") as e:
+        make()
+    named = re.findall(r"(map|max_groups)=(\d+)", str(e.value).partition(";")[2])
+    assert len(named) >= 2
+    for name, value in named:
+        try:
+            make(**{name: int(value)})
+        except ValueError as error:  # of another kind
+            assert "must each divide" not in str(error)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"activation": "relu"}, "activation='relu' must be a class or function .* torch.nn.GELU"),
+        ({"norm": "layer"}, "norm='layer' must be a class or function .* torch.nn.LayerNorm"),
+        ({"map": "16"}, "map='16' must be a width"),
+    ],
+)
+def test_what_is_of_another_kind_is_refused_in_our_words(options, message):
+    with pytest.raises(TypeError, match=message):
         DeFINE(20, 16, **SMALL | options)
 
 

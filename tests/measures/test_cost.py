@@ -163,7 +163,7 @@ def test_default_cutoffs_fit_small_sizes(size, width):
         ((4, 4, (0,)), {}, "map=0"),
         ((4, 4, (64,)), {"expand_dim": 32}, "expand_dim=32"),
         ((4, 4, (64,)), {"depth": 0}, "depth=0"),
-        ((4, 4, (65,)), {"max_groups": 16}, "in_features=65"),
+        ((4, 4, (65,)), {"max_groups": 16}, "map=65"),
         ((100, 64), {"cutoffs": (50, 20)}, r"cutoffs=\(50, 20\)"),
         ((100, 64), {"cutoffs": (100,)}, r"cutoffs=\(100,\)"),
     ],

@@ -129,3 +129,15 @@ def test_other_cutoffs_than_those_of_the_map_are_refused_with_both():
     with pytest.raises(ValueError, match=r"cutoffs=\[8, 20\] must be .* \(8, 20, 35\)"):
         AdaptiveSoftmax(map, cutoffs=[8, 20])
     assert AdaptiveSoftmax(map, cutoffs=CUTOFFS).cutoffs == (8, 20, 35)
+
+
+@pytest.mark.parametrize("k", [1, 9, 20, V])
+def test_the_likeliest_words_are_different_ones_where_probabilities_underflow(k):
+    """Clusters of probability 0: a bias of minus infinity, as a mask of words has it."""
+    head = AdaptiveSoftmax(nn.Embedding(V, WIDTH), cutoffs=CUTOFFS, cluster_bias=True)
+    nn.init.constant_(head.cluster_bias, -torch.inf)
+    hidden = torch.randn(6, WIDTH)
+    values, ids = head.topk(hidden, k)
+    assert all(len(set(row)) == k for row in ids.tolist())
+    assert torch.equal(values, head.log_prob(hidden).gather(-1, ids))
+    assert_close(values, head.log_prob(hidden).topk(k).values)

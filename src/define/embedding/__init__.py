@@ -14,10 +14,12 @@ from define.embedding.family import (
     parameter_groups,
     resize,
     row_cost,
+    set_rows,
     solve,
     solved_parameters,
     tied_table,
     unit_parameters,
+    whole_table,
 )
 from define.embedding.hashed import HashEmbedding
 from define.embedding.projected import ProjectedEmbedding
@@ -42,9 +44,11 @@ __all__ = [
     "parameter_groups",
     "resize",
     "row_cost",
+    "set_rows",
     "solve",
     "solved_parameters",
     "start_from_text",
     "tied_table",
     "unit_parameters",
+    "whole_table",
 ]

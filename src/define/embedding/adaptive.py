@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from define.embedding.base import Band, Embedding
-from define.embedding.tables import check_cutoffs, resized
+from define.embedding.base import Band, Embedding, without_padding
+from define.embedding.tables import check_cutoffs, check_sizes, resized
 from define.embedding.target import Target, balance, factorize
 
 __all__ = ["AdaptiveEmbedding"]
@@ -68,12 +68,13 @@ class AdaptiveEmbedding(Embedding):
     ) -> None:
         super().__init__(num_embeddings, embedding_dim, padding_idx, std)
         self.cutoffs = check_cutoffs(cutoffs, num_embeddings)
-        self.map_dim = map_dim = embedding_dim if map_dim is None else map_dim
+        map_dim = self.embedding_dim if map_dim is None else check_sizes(map_dim=map_dim)[0]
+        self.map_dim = map_dim
         if div_value < 1:
             raise ValueError(f"{div_value=} must be at least 1.")
         self.widths = tuple(int(map_dim / div_value**b) for b in range(len(cutoffs) + 1))
         if self.widths[-1] < 1:
-            raise ValueError(f"{div_value=} leaves {self.widths=}: each must be at least 1.")
+            raise ValueError(f"{div_value=} leaves widths={self.widths}: each must be at least 1.")
         self.div_value = div_value
         self.project_first = project_first
         self.sparse = sparse
@@ -97,11 +98,15 @@ class AdaptiveEmbedding(Embedding):
         """First id and first id beyond, for each band."""
         return list(pairwise((0, *self.cutoffs, self.num_embeddings)))
 
-    def bands(self) -> tuple[Band, ...]:
-        return tuple(
+    def _bands(self) -> list[Band]:
+        """The bands as they are stored: the padding row may hold anything."""
+        return [
             Band(*ids, table, self.projection(b))
             for b, (ids, table) in enumerate(zip(self._ranges(), self.tables, strict=True))
-        )
+        ]
+
+    def bands(self) -> tuple[Band, ...]:
+        return tuple(without_padding(band, self.padding_idx) for band in self._bands())
 
     def projection(self, band: int) -> Float[Tensor, "features width"] | None:
         """Matrix that brings a band's vectors to `embedding_dim`; None where nothing does."""
@@ -119,10 +124,24 @@ class AdaptiveEmbedding(Embedding):
         cutoffs = torch.tensor(self.cutoffs, device=ids.device, dtype=ids.dtype)
         stops = torch.searchsorted(ids, cutoffs).tolist()
         rows = []
-        for band, (start, stop) in zip(self.bands(), pairwise((0, *stops, len(ids))), strict=True):
+        for band, (start, stop) in zip(self._bands(), pairwise((0, *stops, len(ids))), strict=True):
             part = F.embedding(ids[start:stop] - band.start, band.table, sparse=self.sparse)
             rows.append(part if band.projection is None else F.linear(part, band.projection))
         return torch.cat(rows)
+
+    def traced_rows(self, ids: Int[Tensor, " rows"]) -> Float[Tensor, "rows features"]:
+        # Every band for every id. Ids outside of the vocabulary stay so in the bands at its ends.
+        total = None
+        for band in self._bands():
+            last = None if band.stop == self.num_embeddings else band.stop - band.start - 1
+            inner = (ids - band.start).clamp(min=0 if band.start else None, max=last)
+            rows = F.embedding(inner, band.table)
+            rows = rows if band.projection is None else F.linear(rows, band.projection)
+            inside = (ids >= band.start) & (ids < band.stop)
+            rows = rows.masked_fill(~inside[:, None], 0.0)
+            total = rows if total is None else total + rows
+        assert total is not None
+        return total
 
     def resize_tables(self, num_embeddings: int, mean: bool) -> None:
         start = self.cutoffs[-1]
@@ -136,7 +155,7 @@ class AdaptiveEmbedding(Embedding):
     @torch.no_grad()
     def approximate(self, target: Target) -> None:
         """Sets each band to the best factorization of its rows."""
-        for band in self.bands():
+        for band in self._bands():
             ids = slice(band.start, band.stop)
             part = Target(target.table[ids], target.weights[ids], target.chunk)
             if band.projection is None:
@@ -147,12 +166,22 @@ class AdaptiveEmbedding(Embedding):
                 band.table.copy_(left / scale)
                 band.projection.copy_(right * scale)
 
+    @torch.no_grad()
+    def set_own_rows(self, ids: Tensor, rows: Tensor) -> None:
+        for band in self._bands():
+            inside = (ids >= band.start) & (ids < band.stop)
+            own = rows[inside]
+            if band.projection is not None:
+                matrix = band.projection.double()
+                own = torch.linalg.lstsq(matrix, own.double().mT).solution.mT
+            band.table[ids[inside] - band.start] = own.to(band.table.dtype)
+
     @property
     def is_exact(self) -> bool:
         return True
 
     def row_cost(self) -> int:
-        costs = ((b, 0 if b.projection is None else b.projection.numel()) for b in self.bands())
+        costs = ((b, 0 if b.projection is None else b.projection.numel()) for b in self._bands())
         return sum((b.stop - b.start) * cost for b, cost in costs) // self.num_embeddings
 
     def extra_repr(self) -> str:

@@ -3,7 +3,7 @@
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,8 +11,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from define.embedding.tables import check_padding, table_size
+from define.embedding.readonly import ReadOnly, refusal
+from define.embedding.tables import check_padding, check_sizes, table_size
 from define.embedding.target import Target, check_target
+from define.embedding.tracing import is_traced
 
 __all__ = ["Band", "Embedding", "Layer", "table_size"]
 
@@ -26,7 +28,7 @@ class Band:
     Args:
         start: First id.
         stop: First id beyond.
-        table: (stop - start, width).
+        table: (stop - start, width); zeros in the row of a padding id.
         projection: (embedding_dim, width); None where the table is as wide as the embedding.
     """
 
@@ -34,6 +36,17 @@ class Band:
     stop: int
     table: Tensor
     projection: Tensor | None
+
+
+def without_padding(band: Band, padding_idx: int | None) -> Band:
+    """The band with zeros in the row of the padding id, whatever the stored table has there.
+
+    Output layers read bands: a padding row is zero for them too and gets no gradient.
+    """
+    if padding_idx is None or not band.start <= padding_idx < band.stop:
+        return band
+    place = torch.tensor([padding_idx - band.start], device=band.table.device)
+    return replace(band, table=band.table.index_fill(0, place, 0.0))
 
 
 @dataclass(frozen=True)
@@ -80,8 +93,9 @@ class Embedding(nn.Module, ABC):
         std: float = 1.0,
     ) -> None:
         super().__init__()
-        if num_embeddings < 1 or embedding_dim < 1:
-            raise ValueError(f"{num_embeddings=} and {embedding_dim=} must be at least 1.")
+        num_embeddings, embedding_dim = check_sizes(
+            num_embeddings=num_embeddings, embedding_dim=embedding_dim
+        )
         if not std > 0:  # NaN too
             raise ValueError(f"{std=} must be above 0.")
         self.num_embeddings = num_embeddings
@@ -93,20 +107,31 @@ class Embedding(nn.Module, ABC):
     def rows(self, ids: Int[Tensor, " rows"]) -> Float[Tensor, "rows features"]:
         """Rows of the table for valid ids in ascending order; padding is the base's matter."""
 
+    def traced_rows(self, ids: Int[Tensor, " rows"]) -> Float[Tensor, "rows features"]:
+        """The same for ids in any order, without shapes that depend on what they are."""
+        return self.rows(ids)
+
     @abstractmethod
     def reset_parameters(self) -> None:
         """Draws all parameters anew."""
 
     def forward(self, ids: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch features"]:
-        """Looks up the rows of `ids`.
+        """Looks up the rows of `ids`, each distinct one computed once.
+
+        Where no shape can depend on data (`torch.compile`, `torch.export`, ONNX, `torch.func.vmap`,
+        the meta device), it computes a row for each id, or the whole table if that is fewer. The
+        values are the same, but dropout inside the unit falls on tokens there.
 
         Raises:
-            TypeError: If `ids` is not int64 or int32.
+            TypeError: If `ids` is not a tensor of int64 or int32.
             IndexError: If an id is outside of the vocabulary (on a GPU, where the check would
                 stall the queue, by the device's own assertion).
         """
-        if ids.dtype not in (torch.int64, torch.int32):
-            raise TypeError(f"ids must be int64 or int32, not {ids.dtype}.")
+        if not isinstance(ids, Tensor) or ids.dtype not in (torch.int64, torch.int32):
+            kind = ids.dtype if isinstance(ids, Tensor) else type(ids).__name__
+            raise TypeError(f"ids must be a tensor of int64 or int32, not {kind}.")
+        if is_traced(ids):
+            return self._traced(ids)
         distinct, positions = torch.unique(ids, return_inverse=True)
         if distinct.device.type == "cpu" and len(distinct):  # sorted: the ends tell it all
             for id_ in (distinct[0].item(), distinct[-1].item()):
@@ -114,6 +139,16 @@ class Embedding(nn.Module, ABC):
                     num_embeddings = self.num_embeddings
                     raise IndexError(f"id {id_} is not within {num_embeddings=}.")
         return F.embedding(positions, self._padded_rows(distinct))
+
+    def _traced(self, ids: Tensor) -> Tensor:
+        # A size that an exported program leaves open is not compared with anything.
+        few = torch.compiler.is_exporting() or ids.numel() < self.num_embeddings
+        if few:
+            flat = ids.flatten()
+            rows = self.without_padding(flat, self.traced_rows(flat))
+            return rows.view(*ids.shape, self.embedding_dim)
+        every = torch.arange(self.num_embeddings, device=ids.device)
+        return F.embedding(ids, self.without_padding(every, self.traced_rows(every)))
 
     def _padded_rows(self, ids: Tensor) -> Tensor:
         return self.without_padding(ids, self.rows(ids))
@@ -129,12 +164,19 @@ class Embedding(nn.Module, ABC):
         """The whole table (num_embeddings, embedding_dim), computed anew, without dropout.
 
         Gradients flow where they are enabled; under `torch.no_grad` memory stays at the table's.
+        It is there to be read: writing into it raises an error that says what to do instead.
         """
+        table = self.whole_table()
+        return table if is_traced(table) else table.as_subclass(ReadOnly)
+
+    def whole_table(self) -> Float[Tensor, "num_embeddings features"]:
+        """The same as a plain tensor, for code that is compiled or counts microseconds."""
         modes = [(module, module.training) for module in self.modules()]
         try:
             self.eval()
             ids = torch.arange(self.num_embeddings, device=next(self.parameters()).device)
-            return torch.cat([self._padded_rows(chunk) for chunk in ids.split(_CHUNK)])
+            rows = self.traced_rows if is_traced(ids) else self.rows
+            return torch.cat([self.without_padding(c, rows(c)) for c in ids.split(_CHUNK)])
         finally:
             for module, mode in modes:
                 module.training = mode
@@ -142,7 +184,8 @@ class Embedding(nn.Module, ABC):
     @torch.no_grad()
     def to_embedding(self) -> nn.Embedding:
         """The trained table as a plain `torch.nn.Embedding`: inference costs one look-up."""
-        return nn.Embedding.from_pretrained(self.weight, freeze=False, padding_idx=self.padding_idx)
+        table = self.whole_table()
+        return nn.Embedding.from_pretrained(table, freeze=False, padding_idx=self.padding_idx)
 
     @classmethod
     def from_pretrained(
@@ -229,6 +272,44 @@ class Embedding(nn.Module, ABC):
             f"{type(self).__name__} cannot start from a table: it has no approximate()."
         )
 
+    @torch.no_grad()
+    def set_rows(
+        self, ids: Int[Tensor, " rows"], rows: Float[Tensor, "rows features"]
+    ) -> Float[Tensor, " rows"]:
+        """Sets rows to given vectors, or to the nearest that the embedding can stand for.
+
+        Only what belongs to these words is changed, such as their rows in the Map: all other rows
+        stay as they are.
+
+        Args:
+            ids: Different ids, not the padding's.
+            rows: A row for each.
+
+        Returns:
+            The relative error of each row, ‖got − wanted‖ / ‖wanted‖.
+
+        Raises:
+            ValueError: If an id is given twice or is the padding's, or shapes do not fit.
+            IndexError: If an id is outside of the vocabulary.
+            TypeError: If nothing in the embedding belongs to single words.
+        """
+        check_rows(self, ids, rows)
+        modes = [(module, module.training) for module in self.modules()]
+        try:
+            self.eval()
+            order = ids.argsort()
+            self.set_own_rows(ids[order], rows[order])
+            error = torch.linalg.vector_norm((self(ids) - rows).double(), dim=1)
+            wanted = torch.linalg.vector_norm(rows.double(), dim=1)
+            return torch.where(error > 0, error / wanted, 0.0).to(rows.dtype)
+        finally:
+            for module, mode in modes:
+                module.training = mode
+
+    def set_own_rows(self, ids: Tensor, rows: Tensor) -> None:
+        """Sets the rows of valid ascending ids; :meth:`set_rows` does the rest."""
+        raise TypeError(f"{type(self).__name__} cannot set rows: it has no set_own_rows().")
+
     @property
     def is_exact(self) -> bool:
         """Whether :meth:`approximate` leaves nothing to improve."""
@@ -258,6 +339,11 @@ class Embedding(nn.Module, ABC):
         """Multiply-adds to compute one row, the mean over the vocabulary; 0 for a look-up."""
         return 0
 
+    def __setattr__(self, name: str, value: Any) -> None:  # noqa: ANN401
+        if name == "weight":
+            raise AttributeError(refusal(type(self).__name__))
+        super().__setattr__(name, value)
+
     def extra_repr(self) -> str:
         text = f"{self.num_embeddings}, {self.embedding_dim}"
         return text if self.padding_idx is None else f"{text}, padding_idx={self.padding_idx}"
@@ -271,3 +357,25 @@ def check_resize(num_embeddings: int, padding_idx: int | None) -> None:
     """
     if num_embeddings < 1 or (padding_idx is not None and padding_idx >= num_embeddings):
         raise ValueError(f"{num_embeddings=} must be at least 1 and above {padding_idx=}.")
+
+
+def check_rows(embedding: nn.Module, ids: Tensor, rows: Tensor) -> None:
+    """Checks what :meth:`Embedding.set_rows` is given.
+
+    Raises:
+        ValueError: If an id is given twice or is the padding's, or shapes do not fit.
+        IndexError: If an id is outside of the vocabulary.
+    """
+    num_embeddings, embedding_dim = table_size(embedding)
+    if ids.dim() != 1 or rows.shape != (len(ids), embedding_dim):
+        raise ValueError(
+            f"ids {tuple(ids.shape)} and rows {tuple(rows.shape)} must be (k,) and "
+            f"(k, {embedding_dim=})."
+        )
+    for id_ in ids.tolist():
+        if not 0 <= id_ < num_embeddings:
+            raise IndexError(f"id {id_} is not within {num_embeddings=}.")
+        if id_ == embedding.padding_idx:
+            raise ValueError(f"id {id_} is that of the padding, whose row stays zero.")
+    if len(ids.unique()) < len(ids):
+        raise ValueError(f"ids must be different, not {ids.tolist()}.")

@@ -1,6 +1,7 @@
 """DeFINE: deep factorized input token embeddings (Map, Expand, Reduce)."""
 
 from collections.abc import Callable, Iterator, Sequence
+from math import lcm
 from typing import Any, cast
 
 import torch
@@ -117,6 +118,7 @@ class DeFINE(FactorizedEmbedding):
         self.skip, self.shuffle, self.shared = skip, shuffle, shared
         self.activation, self.norm, self.dropout = activation, norm, dropout
         groups = group_schedule(depth, max_groups) if groups is None else tuple(groups)
+        _check_groups(self.map_dim, groups, max_groups if self.groups is None else None)
         map_dim, std = self.map_dim, self.std
         expand_dim = expand_dim if reduce else embedding_dim
         if skip == "residual":
@@ -170,8 +172,7 @@ class DeFINE(FactorizedEmbedding):
     def _reduce_reads(self, e_o: Tensor, e_i: Tensor) -> Tensor:
         return torch.cat([e_o, e_i], -1) if self.reduce_map else e_o
 
-    def rows(self, ids: Int[Tensor, " rows"]) -> Float[Tensor, "rows features"]:
-        e_i = self.map(ids)
+    def from_map(self, e_i: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch features"]:
         e_o = self.expand(e_i)
         return e_o if self.reduce is None else self.reduce(self._reduce_reads(e_o, e_i))
 
@@ -184,7 +185,7 @@ class DeFINE(FactorizedEmbedding):
 
         Expand is drawn anew over the rows of the Map, and its share in Reduce is zero: the unit
         then equals its path from the Map. Without that path Reduce is the least-squares map from
-        the end of Expand; without Reduce only the Map is set.
+        the end of Expand; without Reduce only the Map is set, and the start is poor.
         """
         path = self.reduce
         if path is None:
@@ -235,3 +236,29 @@ class DeFINE(FactorizedEmbedding):
             yield e_o
             e_o = self.reduce(self._reduce_reads(e_o, e_i))
         yield self.without_padding(ids, e_o)
+
+
+def _check_groups(map_dim: int, groups: Sequence[int], max_groups: int | None) -> None:
+    """Checks that the groups divide the width of the Map.
+
+    All do so, not the first alone: later layers mix it in, and their widths are multiples of both.
+
+    Raises:
+        ValueError: If one does not; it names the nearest sizes that would fit.
+    """
+    if min(groups, default=0) < 1 or all(map_dim % g == 0 for g in groups):
+        return
+    step = lcm(*groups)
+    fitting = [f"map={width}" for width in (map_dim // step * step, -(-map_dim // step) * step)]
+    fitting = [name for name in fitting if name != "map=0"]
+    if max_groups is not None:
+        fewer = max(g for g in range(1, max_groups) if _fits(map_dim, g, len(groups)))
+        fitting.append(f"max_groups={fewer}")
+    raise ValueError(
+        f"The groups of Expand's layers, {tuple(groups)}, must each divide the width of the Map, "
+        f"map={map_dim}; {' or '.join(fitting)} would fit."
+    )
+
+
+def _fits(map_dim: int, max_groups: int, depth: int) -> bool:
+    return all(map_dim % g == 0 for g in group_schedule(depth, max_groups))

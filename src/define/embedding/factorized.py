@@ -1,13 +1,17 @@
 """What embeddings with a Map share: a narrow table, and a unit that computes rows from it."""
 
+import copy
+from abc import abstractmethod
 from typing import Any, cast
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from define.embedding.base import Embedding
-from define.embedding.family import approximate, arguments, draw, resize, row_cost
-from define.embedding.tables import check_padding, table_size
+from define.embedding.family import approximate, arguments, draw, resize, row_cost, set_rows
+from define.embedding.nearest import nearest_inputs
+from define.embedding.tables import check_padding, check_sizes, table_size
 from define.embedding.target import Target, balance, factorize
 from define.groups import GroupLinear
 
@@ -61,9 +65,10 @@ class FactorizedEmbedding(Embedding):
             std = cast(float, getattr(map, "std", 1.0)) if std is None else std
             module = map
         else:
-            if map < 1 or num_embeddings < 1:
-                raise ValueError(f"{map=} and {num_embeddings=} must be at least 1.")
-            width, std = map, 1.0 if std is None else std
+            if not hasattr(map, "__index__"):
+                raise TypeError(f"{map=} must be a width (an integer) or an embedding module.")
+            width, num_embeddings = check_sizes(map=map, num_embeddings=num_embeddings)
+            std = 1.0 if std is None else std
             module = nn.Embedding.from_pretrained(  # which draws nothing
                 torch.empty(num_embeddings, width, device=device, dtype=dtype),
                 freeze=False,
@@ -100,6 +105,26 @@ class FactorizedEmbedding(Embedding):
 
     def resize_tables(self, num_embeddings: int, mean: bool) -> None:
         resize(self.map, num_embeddings, mean)
+
+    @abstractmethod
+    def from_map(self, e_i: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch features"]:
+        """Rows of the embedding from those of the Map."""
+
+    def rows(self, ids: Int[Tensor, " rows"]) -> Float[Tensor, "rows features"]:
+        return self.from_map(self.map(ids))
+
+    def set_own_rows(self, ids: Tensor, rows: Tensor) -> None:
+        # In float64, from two starts: the present rows of the Map, and zeros.
+        twin = copy.copy(self)
+        twin._modules = {
+            name: part if part is self.map else copy.deepcopy(part).double()
+            for name, part in self._modules.items()
+            if part is not None
+        } | {name: None for name, part in self._modules.items() if part is None}
+        wanted, start = rows.double(), self.map(ids).double()
+        found = [nearest_inputs(twin.from_map, z, wanted) for z in (start, torch.zeros_like(start))]
+        first, second = ((twin.from_map(z) - wanted).square().sum(1, True) for z in found)
+        set_rows(self.map, ids, torch.where(first <= second, *found))
 
     def row_cost(self) -> int:
         map = set(self.map.modules())

@@ -5,7 +5,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from define.embedding.base import Band, Embedding, check_resize
+from define.embedding.base import Band, Embedding, check_resize, check_rows
 from define.embedding.tables import resized
 from define.embedding.target import Target
 
@@ -18,10 +18,12 @@ __all__ = [
     "parameter_groups",
     "resize",
     "row_cost",
+    "set_rows",
     "solve",
     "solved_parameters",
     "tied_table",
     "unit_parameters",
+    "whole_table",
 ]
 
 _OPTIONS = ("max_norm", "norm_type", "scale_grad_by_freq", "sparse")
@@ -126,6 +128,28 @@ def resize(embedding: nn.Module, num_embeddings: int, mean: bool = False) -> Non
         resized(table.weight, num_embeddings, mean=mean), requires_grad=table.weight.requires_grad
     )
     table.num_embeddings = num_embeddings
+
+
+@torch.no_grad()
+def set_rows(embedding: nn.Module, ids: Tensor, rows: Tensor) -> Tensor:
+    """Sets rows of an embedding; see :meth:`Embedding.set_rows`.
+
+    Returns:
+        The relative error of each row; 0 in a plain table.
+    """
+    if isinstance(embedding, Embedding):
+        return embedding.set_rows(ids, rows)
+    table = _plain(embedding)
+    check_rows(table, ids, rows)
+    table.weight[ids] = rows.to(table.weight.dtype)
+    return rows.new_zeros(len(rows))
+
+
+def whole_table(embedding: nn.Module) -> Tensor:
+    """The whole table (V, m) as a plain tensor, computed where it is not stored."""
+    if isinstance(embedding, Embedding):
+        return embedding.whole_table()
+    return cast(Tensor, embedding.weight)
 
 
 @torch.no_grad()

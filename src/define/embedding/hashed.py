@@ -8,12 +8,13 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from define.embedding.base import Embedding
-from define.embedding.tables import resized
+from define.embedding.tables import check_sizes, resized
 from define.embedding.target import Target
 
 __all__ = ["HashEmbedding"]
 
 _PRIME = 2**31 - 1  # products of two numbers below it fit in int64
+_ITERATIONS = 50  # of conjugate gradients
 
 
 class HashEmbedding(Embedding):
@@ -67,8 +68,7 @@ class HashEmbedding(Embedding):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(num_embeddings, embedding_dim, padding_idx, std)
-        if num_buckets < 1 or num_hashes < 1:
-            raise ValueError(f"{num_buckets=} and {num_hashes=} must be at least 1.")
+        num_buckets, num_hashes = check_sizes(num_buckets=num_buckets, num_hashes=num_hashes)
         if num_embeddings > _PRIME:
             raise ValueError(f"{num_embeddings=} must be at most {_PRIME}.")
         self.num_buckets, self.num_hashes = num_buckets, num_hashes
@@ -115,16 +115,47 @@ class HashEmbedding(Embedding):
 
     @torch.no_grad()
     def approximate(self, target: Target) -> None:
-        """Sets each shared row to the mean of what is hashed to it; steps of a fit do the rest."""
+        """Sets the shared rows to their least-squares solution for importances of 1.
+
+        By conjugate gradients, so that no matrix of all pairs of shared rows is built.
+        """
         self.reset_parameters()
-        total, weight = torch.zeros_like(self.table), self.table.new_zeros(self.num_buckets)
-        for ids, rows, w in target.id_chunks():
-            buckets, signs = self.hashes(ids)
-            for j in range(self.num_hashes):
-                total.index_add_(0, buckets[:, j], rows * (w * signs[:, j])[:, None])
-                weight.index_add_(0, buckets[:, j], w)
-        tiny = torch.finfo(weight.dtype).tiny
-        self.table.copy_(total / weight[:, None].clamp_min(tiny) / self.num_hashes)
+        buckets, signs = self.hashes(torch.arange(self.num_embeddings, device=self.table.device))
+        w = target.weights[:, None]
+
+        def combined(shared: Tensor) -> Tensor:
+            parts = zip(buckets.unbind(1), signs.split(1, dim=1), strict=True)
+            return sum((s * shared[b] for b, s in parts), torch.zeros_like(target.table))
+
+        def gathered(rows: Tensor) -> Tensor:
+            total = torch.zeros_like(target.table[:1]).repeat(self.num_buckets, 1)
+            for b, s in zip(buckets.unbind(1), signs.split(1, dim=1), strict=True):
+                total.index_add_(0, b, s * w * rows)
+            return total
+
+        residual = target.table.clone()
+        slope = direction = gathered(residual)
+        solution, power = torch.zeros_like(slope), slope.square().sum()
+        for _ in range(min(self.num_buckets, _ITERATIONS)):
+            moved = combined(direction)
+            step = power / (w * moved.square()).sum().clamp_min(torch.finfo(power.dtype).tiny)
+            solution, residual = solution + step * direction, residual - step * moved
+            slope, before = gathered(residual), power
+            power = slope.square().sum()
+            direction = slope + power / before.clamp_min(torch.finfo(power.dtype).tiny) * direction
+        self.table.copy_(solution)
+
+    def set_own_rows(self, ids: Tensor, rows: Tensor) -> None:
+        if self.importances is None:
+            raise TypeError(
+                "HashEmbedding cannot set rows with importance=False: all that it has is shared "
+                "with other words."
+            )
+        self.importances[ids] = 1.0
+        buckets, signs = self.hashes(ids)
+        shared = self.table[buckets] * signs[..., None]  # (rows, k, m)
+        found = torch.linalg.lstsq(shared.double().mT, rows.double()[..., None]).solution
+        self.importances[ids] = found.squeeze(-1).to(self.importances.dtype)
 
     def row_cost(self) -> int:
         return self.num_hashes * self.embedding_dim

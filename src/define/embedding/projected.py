@@ -106,8 +106,8 @@ class ProjectedEmbedding(FactorizedEmbedding):
         draw(self.map, self.std)
         self.projection.reset_parameters()
 
-    def rows(self, ids: Int[Tensor, " rows"]) -> Float[Tensor, "rows features"]:
-        return self.projection(self.map(ids))
+    def from_map(self, e_i: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch features"]:
+        return self.projection(e_i)
 
     def approximate(self, target: Target) -> None:
         self.approximate_through(self.projection, target)

@@ -6,6 +6,7 @@ from math import ceil
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -79,7 +80,7 @@ class RoundedEmbedding(Embedding):
         RoundedEmbedding(1000, 64, bits=4)
         >>> sum(t.nbytes for t in embedding.state_dict().values()) / (4 * table.numel())
         0.1328...
-        >>> float((embedding.weight - table).square().sum() / table.square().sum()) < 0.015
+        >>> float((embedding.weight.detach() - table).square().sum() / table.square().sum()) < 0.015
         True
     """
 
@@ -100,6 +101,7 @@ class RoundedEmbedding(Embedding):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(num_embeddings, embedding_dim, padding_idx, std)
+        num_embeddings, embedding_dim = self.num_embeddings, self.embedding_dim
         if group_size < 1 or (scale_size is not None and scale_size < 1):
             raise ValueError(f"{group_size=} and {scale_size=} must be at least 1.")
         self.bits = bits if isinstance(bits, int) else tuple(tuple(each) for each in bits)
@@ -196,24 +198,58 @@ class RoundedEmbedding(Embedding):
         return [(k, where, places[where]) for k, where in at.items()]
 
     def rows(self, ids: Int[Tensor, " rows"]) -> Float[Tensor, "rows features"]:
-        axes = self.axes.weight if self.rotate else None
+        axes = self.axes.whole_table() if self.rotate else None
         parts, places = [], []
         for k, where, place in self._parts(ids):
-            used, values = self._decode(k, place)
-            if axes is not None:
-                # Bits fall from axis to axis, mostly: the first ones, which need no copy.
-                prefix = len(used) == 0 or int(used[-1]) + 1 == len(used)
-                part = values @ (axes[: len(used)] if prefix else axes[used])
-            elif len(used) == self.columns:
-                part = values
-            else:
-                part = values.new_zeros(len(place), self.columns).index_copy(1, used, values)
-            parts.append(part)
+            parts.append(self._class_rows(k, place, axes))
             places.append(where)
         if not parts:
             return self.deviations.new_zeros(0, self.embedding_dim)
         rows = parts[0] if len(parts) == 1 else torch.cat(parts)[torch.cat(places).argsort()]
         return rows + self.mean if self.rotate else rows
+
+    def traced_rows(self, ids: Int[Tensor, " rows"]) -> Float[Tensor, "rows features"]:
+        if len(self._bits) == 1:
+            return self.rows(ids)
+        # Every class for every id.
+        ids = ids.long()
+        block, classes = ids // _BLOCK, F.embedding(ids, self.classes[:, None]).squeeze(1)
+        within = torch.arange(_BLOCK, device=ids.device)
+        near = (block[:, None] * _BLOCK + within).clamp_max(len(self.classes) - 1)
+        earlier = within < (ids % _BLOCK)[:, None]
+        axes = self.axes.whole_table() if self.rotate else None
+        total = self.deviations.new_zeros(len(ids), self.embedding_dim)
+        for k, size in enumerate(self._sizes()):
+            if size:
+                places = self.before[block, k] + ((self.classes[near] == k) & earlier).sum(1)
+                rows = self._class_rows(k, places.clamp_max(size - 1), axes)
+                total = total + rows.masked_fill((classes != k)[:, None], 0.0)
+        return total + self.mean if self.rotate else total
+
+    def _class_rows(self, k: int, place: Tensor, axes: Tensor | None) -> Tensor:
+        """Rows of a class in the embedding's width, before the mean is added."""
+        used, values = self._decode(k, place)
+        if axes is not None:
+            # Bits fall from axis to axis, mostly: the first ones, which need no copy.
+            prefix = list(self._used(k)) == list(range(len(used)))
+            return values @ (axes[: len(used)] if prefix else axes[used])
+        if len(used) == self.columns:
+            return values
+        return values.new_zeros(len(place), self.columns).index_copy(1, used, values)
+
+    def _used(self, k: int) -> list[int]:
+        return [column for column, number in enumerate(self._bits[k]) if number]
+
+    @torch.no_grad()
+    def set_own_rows(self, ids: Tensor, rows: Tensor) -> None:
+        """Rounds the rows anew, each at a scale of its own."""
+        coordinates = rows.to(self.deviations)
+        if self.rotate:
+            inverse = torch.linalg.pinv(self.axes.whole_table().double()).to(coordinates)
+            coordinates = (coordinates - self.mean) @ inverse
+        for k, where, places in self._parts(ids):
+            for place, row in zip(places.tolist(), coordinates[where], strict=True):
+                self._encode(k, place, row[None])
 
     def _decode(self, k: int, place: Tensor) -> tuple[Tensor, Tensor]:
         """Columns that have bits in a class, and what its given rows have there."""

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import cast
+from operator import index
+from typing import SupportsIndex, cast
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["check_cutoffs", "check_padding", "resized", "table_size"]
+__all__ = ["check_cutoffs", "check_padding", "check_sizes", "resized", "table_size"]
 
 
 def table_size(map: nn.Module) -> tuple[int, int]:
@@ -21,6 +22,23 @@ def table_size(map: nn.Module) -> tuple[int, int]:
     return cast(int, map.num_embeddings), cast(int, map.embedding_dim)
 
 
+def check_sizes(**sizes: object) -> list[int]:
+    """The sizes as plain integers; those of numpy and the like are taken too.
+
+    Raises:
+        TypeError: If one is no integer.
+        ValueError: If one is below 1.
+    """
+    *names, last = [f"{name}={size!r}" for name, size in sizes.items()]
+    named = f"{', '.join(names)} and {last}" if names else last
+    if not all(hasattr(size, "__index__") for size in sizes.values()):
+        raise TypeError(f"{named} must be {'integers' if len(sizes) > 1 else 'an integer'}.")
+    integers = [index(cast(SupportsIndex, size)) for size in sizes.values()]
+    if min(integers) < 1:
+        raise ValueError(f"{named} must be at least 1.")
+    return integers
+
+
 def check_padding(padding_idx: int | None, num_embeddings: int) -> int | None:
     """The padding id counted from the front.
 
@@ -29,6 +47,9 @@ def check_padding(padding_idx: int | None, num_embeddings: int) -> int | None:
     """
     if padding_idx is None:
         return None
+    if not hasattr(padding_idx, "__index__"):
+        raise TypeError(f"{padding_idx=} must be an integer or None.")
+    padding_idx = index(padding_idx)
     if not -num_embeddings <= padding_idx < num_embeddings:
         raise ValueError(f"{padding_idx=} must be within {num_embeddings=}.")
     return padding_idx % num_embeddings
@@ -40,7 +61,7 @@ def check_cutoffs(cutoffs: Sequence[int], num_embeddings: int) -> tuple[int, ...
     Raises:
         ValueError: If they do not increase within the vocabulary.
     """
-    cutoffs = tuple(cutoffs)
+    cutoffs = tuple(index(cutoff) for cutoff in cutoffs)
     if not cutoffs or any(a >= b for a, b in pairwise((0, *cutoffs, num_embeddings))):
         raise ValueError(f"{cutoffs=} must increase between 0 and {num_embeddings=}.")
     return cutoffs

@@ -52,6 +52,7 @@ class AdaptiveSoftmax(OutputLayer):
             those of an adaptive `map`.
 
     Example:
+        >>> from define import AdaptiveEmbedding
         >>> map = AdaptiveEmbedding(267_735, 256, cutoffs=[20_000, 40_000, 200_000], device="meta")
         >>> AdaptiveSoftmax(map, in_features=1024, device="meta")
         AdaptiveSoftmax(
@@ -199,26 +200,30 @@ class AdaptiveSoftmax(OutputLayer):
         return F.linear(self._band(hidden, band), table, bias).log_softmax(-1)
 
     def _topk(self, hidden: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        """Searches a tail band only where its cluster is likelier than the k-th best so far."""
+        """Searches a tail band only where its cluster is likelier than the k-th best so far.
+
+        With fewer than k words so far anything may still enter, also words of probability 0.
+        """
         hidden = self.projection(hidden)
         head = self._head_log_prob(hidden)
         words, clusters = head.split([self.sizes[0], len(self.cutoffs)], -1)
         values, ids = words.topk(min(k, self.sizes[0]))
-        # With fewer than k words so far, anything may still enter.
-        pad = k - values.shape[1]
-        values = F.pad(values, (0, pad), value=-torch.inf)
-        ids = F.pad(ids, (0, pad))
         for b in range(1, len(self.sizes)):
-            cluster = clusters[:, b - 1]
-            rows = (cluster > values[:, -1]).nonzero().squeeze(-1)
-            if len(rows) == 0:
-                continue
+            cluster, found = clusters[:, b - 1], values.shape[1]
+            rows = torch.arange(len(hidden), device=hidden.device)
+            if found == k:
+                rows = (cluster > values[:, -1]).nonzero().squeeze(-1)
+                if len(rows) == 0:
+                    continue
             inner = self._tail_log_prob(hidden[rows], b).topk(min(k, self.sizes[b]))
             candidates = torch.cat([values[rows], inner.values + cluster[rows, None]], -1)
             names = torch.cat([ids[rows], inner.indices + self.cutoffs[b - 1]], -1)
-            best = candidates.topk(k)
-            values[rows] = best.values
-            ids[rows] = names.gather(-1, best.indices)
+            best = candidates.topk(min(k, candidates.shape[1]))
+            names = names.gather(-1, best.indices)
+            if found < k:
+                values, ids = best.values, names
+            else:
+                values[rows], ids[rows] = best.values, names
         return values, ids
 
     def extra_repr(self) -> str:

@@ -1,12 +1,13 @@
 """The contract of output layers, mirroring `torch.nn.AdaptiveLogSoftmaxWithLoss`."""
 
 from abc import ABC, abstractmethod
-from typing import cast
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from define.embedding import whole_table
+from define.embedding.tables import check_sizes
 from define.softmax.chunked import IGNORED
 
 __all__ = ["OutputLayer"]
@@ -32,8 +33,7 @@ class OutputLayer(nn.Module, ABC):
 
     def __init__(self, in_features: int, num_classes: int, ignore_index: int = -100) -> None:
         super().__init__()
-        if in_features < 1 or num_classes < 1:
-            raise ValueError(f"{in_features=} and {num_classes=} must be at least 1.")
+        in_features, num_classes = check_sizes(in_features=in_features, num_classes=num_classes)
         self.in_features = in_features
         self.num_classes = num_classes
         self.ignore_index = ignore_index
@@ -74,9 +74,8 @@ class OutputLayer(nn.Module, ABC):
         if flat.device.type == "cpu":
             wrong = ((flat < 0) | (flat >= self.num_classes)) & (flat != self.ignore_index)
             if wrong.any():
-                raise IndexError(
-                    f"target {flat[wrong][0].item()} is not within {self.num_classes=}."
-                )
+                num_classes = self.num_classes
+                raise IndexError(f"target {flat[wrong][0].item()} is not within {num_classes=}.")
         # One mark for all subclasses, which number classes anew within bands.
         flat = flat.masked_fill(flat == self.ignore_index, IGNORED)
         return self.rows_nll(rows, flat).view(targets.shape)
@@ -94,7 +93,7 @@ class OutputLayer(nn.Module, ABC):
             ValueError: If `k` is not within 1 … V.
         """
         if not 1 <= k <= self.num_classes:
-            raise ValueError(f"{k=} must be within 1 and {self.num_classes=}.")
+            raise ValueError(f"{k=} must be within 1 and num_classes={self.num_classes}.")
         values, ids = self.rows_topk(self._rows(hidden), k)
         shape = (*hidden.shape[:-1], k)
         return values.view(shape), ids.view(shape)
@@ -105,8 +104,9 @@ class OutputLayer(nn.Module, ABC):
 
     def _rows(self, hidden: Tensor) -> Tensor:
         if hidden.shape[-1] != self.in_features:
+            in_features = self.in_features
             raise ValueError(
-                f"Last dimension of hidden {tuple(hidden.shape)} must be {self.in_features=}."
+                f"Last dimension of hidden {tuple(hidden.shape)} must be {in_features=}."
             )
         return hidden.reshape(-1, self.in_features)
 
@@ -127,7 +127,7 @@ class Tied:
 
     @property
     def weight(self) -> Tensor:
-        return cast(Tensor, self.module.weight)
+        return whole_table(self.module)
 
 
 def own_projection(
