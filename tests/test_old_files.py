@@ -103,9 +103,9 @@ def test_ids_and_vocabulary_stay(old):
 
 
 def test_a_tokenizer_of_an_old_run_splits_as_before(old):
-    from define.data.bpe import BytePairs
+    from define.data import Subwords
 
-    tokenizer = BytePairs.read(old / "runs-finished/translation/tokenizer.json")
+    tokenizer = Subwords.read(old / "runs-finished/translation/tokenizer.json")
     lines = Path("pairs/test.en").read_text("utf-8").splitlines()
     ids = [" ".join(map(str, row)) for row in tokenizer.encode(lines)]
     assert ids == Path("ids/pairs-test-en.txt").read_text("utf-8").splitlines()

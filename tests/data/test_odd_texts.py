@@ -141,3 +141,8 @@ def test_words_of_all_scripts(tmp_path):
     (tmp_path / "train.txt").write_text(f"{line}\n\n{line}\n", "utf-8")
     found = words(Text(tmp_path))
     assert found == [*line.split(" "), "<eos>", "<eos>", *line.split(" "), "<eos>"]
+    corpus = Text(tmp_path).open()
+    ids = corpus.split("train").tolist()
+    assert corpus.encode(f"{line}\n\n {line} \n") == ids  # a prompt is read as training reads
+    assert corpus.decode(ids) == f"{line}\n\n{line}\n"
+    assert corpus.encode("<eos>") == corpus.vocabulary.encode(["<unk>"]) != [corpus.end]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tiny_pairs import SIZE, pairs, write_pairs
 
-from define.data import BytePairs
+from define.data import Subwords
 from define.translation import ParallelText
 
 
@@ -16,36 +16,39 @@ def test_sentences_come_back(folder):
     for lines, sentences in zip((source, target), corpus.pairs("train"), strict=True):
         rows = [row.tolist() for row in sentences]
         assert corpus.tokenizer.decode(rows) == lines
-        assert all(row[-1] == BytePairs.end and BytePairs.end not in row[:-1] for row in rows)
+        assert all(row.index(1) == len(row) - 1 for row in rows)  # <eos>
     assert len(corpus.tokenizer) == SIZE == len(corpus.tokenizer.vocabulary)
     assert corpus.tokenizer.vocabulary.words[:3] == ("<pad>", "<eos>", "<unk>")
 
 
 def test_spaces_punctuation_and_unknown_characters():
     text = ['a "dog", (two) dogs: it\'s 3-4!', "a dog dogs two two it it 3 4"]
-    tokenizer = BytePairs.learn(text * 2, 34)
+    tokenizer = Subwords.learn(text * 2, 34, special=("<pad>", "<eos>", "<unk>"))
     assert tokenizer.decode(tokenizer.encode(["  a \t dog !", 'two "dogs": (a)', "dög"])) == [
         "a dog !",
         'two "dogs": (a)',
         "dg",
     ]
     assert tokenizer.encode(["", "  "]) == [[1], [1]]
-    assert BytePairs.unknown in tokenizer.encode(["dög"])[0]
+    assert tokenizer.unknown in tokenizer.encode(["dög"])[0]
     assert tokenizer.decode([[], [1, 5, 6]]) == ["", ""]
 
 
 def test_a_tokenizer_reads_as_it_was_written(folder, tmp_path):
     tokenizer = pairs(folder).open().tokenizer
     tokenizer.write(tmp_path / "tokenizer.json")
-    again = BytePairs.read(tmp_path / "tokenizer.json")
+    again = Subwords.read(tmp_path / "tokenizer.json")
     assert again.fingerprint == tokenizer.fingerprint
     given = ParallelText(tmp_path / "nowhere", tokenizer=tmp_path / "tokenizer.json")
     assert given.open().tokenizer.encode(["ba de."]) == tokenizer.encode(["ba de."])
+    Subwords.learn(["a b"] * 3, 6).write(tmp_path / "language.json")
+    with pytest.raises(ValueError, match=r"language\.json must give '<pad>' the id 0, not None"):
+        _ = ParallelText(tmp_path, tokenizer=tmp_path / "language.json").open().tokenizer
     (tmp_path / "bad.json").write_text("{}")
     with pytest.raises(ValueError, match="bad.json is not a tokenizer"):
-        BytePairs.read(tmp_path / "bad.json")
+        Subwords.read(tmp_path / "bad.json")
     with pytest.raises(FileNotFoundError, match="none.json"):
-        BytePairs.read(tmp_path / "none.json")
+        Subwords.read(tmp_path / "none.json")
 
 
 def test_more_entries_than_the_text_has_merges(folder):
@@ -96,8 +99,8 @@ def test_compressed_files_and_the_cache(folder, tmp_path, monkeypatch):
     def learn(*_, **__):
         raise AssertionError("learned again")
 
-    monkeypatch.setattr(BytePairs, "learn", learn)
-    monkeypatch.setattr(BytePairs, "encode", learn)
+    monkeypatch.setattr(Subwords, "learn", learn)
+    monkeypatch.setattr(Subwords, "encode", learn)
     assert [row.tolist() for row in pairs(packed).open().pairs("train")[0]] == plain
 
 

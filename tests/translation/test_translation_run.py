@@ -12,7 +12,7 @@ from tiny import cache_in, write_text
 from tiny_pairs import SOURCE, TARGET, arguments, write_pairs
 
 from define.__main__ import main
-from define.data import BytePairs
+from define.data import Subwords
 from define.measures import RunSummary
 from define.training import Run
 from define.translation import bleu
@@ -64,7 +64,7 @@ def test_a_run_has_scores_and_ten_translations(trained, capsys):
     for name in ("source", "reference", "ours"):
         assert report.count(f"- {name}: ") == 10
     assert len((run.path / "test.translations").read_text().splitlines()) == 15
-    assert BytePairs.read(run.path / "tokenizer.json").vocabulary.words[1] == "<eos>"
+    assert Subwords.read(run.path / "tokenizer.json").vocabulary.words[1] == "<eos>"
     main(["compare", str(run.path), "--figure", str(run.path / "figure.png")])
     out = capsys.readouterr().out
     assert f"{raw['test_bleu']:.2f}" in out and "test BLEU" in out

@@ -2,23 +2,81 @@
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from define.data.cache import cached, read_note
-from define.data.files import file_identity
-from define.data.ids import WordIds, learn_word_ids, write_ids
-from define.data.vocabulary import UNKNOWN, Vocabulary
+from define.data.cache import cached, content, read_note
+from define.data.ids import (
+    SubwordIds,
+    WordIds,
+    learn_subword_ids,
+    learn_word_ids,
+    read_words,
+    write_ids,
+)
+from define.data.subwords import Subwords
+from define.data.vocabulary import END_OF_LINE, UNKNOWN, Vocabulary
 
-__all__ = ["SPLITS", "Corpus"]
+__all__ = ["SPLITS", "Corpus", "Statistics"]
 
 SPLITS = ("train", "valid", "test")
 
-_IDS = "ids.int32"
+_IDS, _WORDS, _TOKENIZER = "ids.int32", "vocabulary.txt", "tokenizer.json"
+_MANY = 0.03  # share of words that became <unk>: from here on perplexities mislead
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What a split consists of.
+
+    Attributes:
+        split: Its name.
+        tokens: Ids of the model's vocabulary.
+        types: How many of them are different.
+        unknown: How many of them are `<unk>`.
+        replaced: Those that the vocabulary lacks: `<unk>` that is not written in the text itself.
+        words: Of the text, between white space, and one more for each line end.
+        characters: Of these words, with one for the space behind each, and one for each line end.
+    """
+
+    split: str
+    tokens: int
+    types: int
+    unknown: int
+    replaced: int
+    words: int
+    characters: int
+
+    def perplexity_per_word(self, perplexity: float) -> float:
+        """The same likelihood, spread over the words of the text; comparable across tokenizers."""
+        return perplexity ** (self.tokens / self.words)
+
+    def perplexity_per_character(self, perplexity: float) -> float:
+        """The same likelihood, spread over the characters of the text."""
+        return perplexity ** (self.tokens / self.characters)
+
+    @property
+    def warning(self) -> str | None:
+        """What to think of before believing a perplexity, if anything."""
+        if self.replaced < _MANY * self.tokens:
+            return None
+        return (
+            f"{self.replaced / self.tokens:.1%} of {self.split} became <unk>, which is easy to "
+            "predict: its perplexity says little and cannot be compared with that of other "
+            "vocabularies. Subwords leave nothing out (tokenizer='bpe')."
+        )
+
+    def __str__(self) -> str:
+        return (
+            f"{self.split}: {self.tokens:,} tokens of {self.types:,} types, "
+            f"{self.unknown / self.tokens:.1%} <unk>; {self.words:,} words, "
+            f"{self.characters / self.tokens:.2f} characters per token"
+        )
 
 
 class Corpus:
@@ -27,10 +85,15 @@ class Corpus:
     Args:
         locate: Gives the files of a split, or raises `FileNotFoundError`.
         vocabulary: See `Text`.
-        max_size: See `Text`. Without effect where a vocabulary is given.
-        min_count: See `Text`. Without effect where a vocabulary is given.
+        max_size: See `Text`.
+        min_count: See `Text`.
         cache: See `Text`.
         tokens: See `Text`.
+        tokenizer: See `Text`.
+        size: See `Text`.
+
+    Raises:
+        ValueError: If `tokens` is below 1.
     """
 
     def __init__(
@@ -42,28 +105,71 @@ class Corpus:
         min_count: int | None = None,
         cache: Path | None = None,
         tokens: int | None = None,
+        tokenizer: Literal["bpe"] | Path | None = None,
+        size: int = 8000,
     ) -> None:
         if tokens is not None and tokens < 1:
             raise ValueError(f"{tokens=} must be at least 1.")
         self._locate = locate
-        self._given = vocabulary
+        self._given = None if vocabulary is None else Path(vocabulary)
         self._max_size = max_size
         self._min_count = min_count
         self._cache = cache
         self._tokens = tokens
+        self._subwords = tokenizer
+        self._size = size
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
-        """The words; where a vocabulary is given, the text need not be there.
+        """The words or subwords; where a vocabulary is given, the text need not be there.
 
         Raises:
             FileNotFoundError: If the vocabulary, or the training text where it comes from that,
                 is not there.
             ValueError: If the training text is empty, or not UTF-8 (file and line are named).
         """
+        if self.tokenizer is not None:
+            return self.tokenizer.vocabulary
+        return Vocabulary.read(self._given or self._learned / _WORDS)
+
+    @cached_property
+    def tokenizer(self) -> Subwords | None:
+        """What cuts words into subwords; None where words are the tokens.
+
+        Raises:
+            FileNotFoundError: As for `vocabulary`.
+            ImportError: If `tokenizers` is not installed.
+            ValueError: As for `vocabulary`.
+        """
+        if self._subwords is None:
+            return None
         if self._given is not None:
-            return Vocabulary.read(self._given)
-        return Vocabulary.read(self._learned / "vocabulary.txt")
+            return Subwords.read(self._given.with_name(_TOKENIZER))
+        return Subwords.read(self._learned / _TOKENIZER)
+
+    def encode(self, text: str) -> list[int]:
+        r"""The ids of a text as in training; each `\n` ends a line."""
+        return (self.tokenizer or self.vocabulary).encode_text(text)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        r"""The text of ids, with `\n` for each line end."""
+        return (self.tokenizer or self.vocabulary).decode_text(ids)
+
+    @property
+    def end(self) -> int:
+        """The id that stands at the end of each line."""
+        if self.tokenizer is not None:
+            return self.tokenizer.end
+        return self.vocabulary.encode([END_OF_LINE])[0]
+
+    def write(self, folder: Path) -> None:
+        """Writes what a model needs of it: `vocabulary.txt`, with subwords also `tokenizer.json`.
+
+        That `vocabulary.txt` is then the `vocabulary` of a `Text` with the same ids.
+        """
+        if self.tokenizer is not None:
+            self.tokenizer.write(Path(folder) / _TOKENIZER)
+        self.vocabulary.write(Path(folder) / _WORDS)
 
     def split(self, name: str) -> Tensor:
         """The ids of a split, (tokens,) int32, mapped from a file and not read into memory.
@@ -86,6 +192,21 @@ class Corpus:
         """How often each id occurs in the training text, (V,) int64."""
         return self._count("train")
 
+    def statistics(self, split: str) -> Statistics:
+        """What a split consists of; raises what `split` raises."""
+        counts, note = self._count(split), read_note(self._ids(split))
+        if self.tokenizer is not None:
+            unknown = self.tokenizer.unknown
+        else:
+            unknown = self.vocabulary.encode([UNKNOWN])[0] if UNKNOWN in self.vocabulary else None
+        return Statistics(
+            split=split,
+            tokens=int(counts.sum()),
+            types=int((counts > 0).sum()),
+            unknown=0 if unknown is None else int(counts[unknown]),
+            **{name: note[name] for name in ("replaced", "words", "characters")},
+        )
+
     @cached_property
     def fingerprint(self) -> str:
         """A short digest of the vocabulary and the training ids: of content, not of places."""
@@ -99,15 +220,19 @@ class Corpus:
         return counts
 
     def _ids(self, split: str) -> Path:
+        """The folder with the ids of a split."""
         if split not in SPLITS:
             raise ValueError(f"There is no split {split!r}; the splits are {', '.join(SPLITS)}.")
         if split == "train" and self._given is None:
             return self._learned
-        files, vocabulary = self._locate(split), self.vocabulary
+        files, vocabulary = self._locate(split), self.tokenizer or self.vocabulary
 
         def build(folder: Path) -> dict[str, Any]:
-            facts, _ = write_ids(files, WordIds(vocabulary), folder / _IDS, self._limit(split))
-            return facts
+            if isinstance(vocabulary, Vocabulary):
+                encode = WordIds(vocabulary)
+            else:
+                encode = SubwordIds(vocabulary)
+            return write_ids(files, encode, folder / _IDS, self._limit(split))[0]
 
         source = {**self._source(split, files), "vocabulary": vocabulary.fingerprint}
         return cached(self._cache, split, source, build)
@@ -115,24 +240,43 @@ class Corpus:
     @cached_property  # once, so that vocabulary and ids agree even if the text changes meanwhile
     def _learned(self) -> Path:
         """The folder with the vocabulary made from the training text and the ids of that text."""
-        files = self._locate("train")
-
-        def choose(counts: Mapping[str, int]) -> Vocabulary:
-            min_count = self._min_count
-            if min_count is None:
-                min_count = 1 if UNKNOWN in counts else 2
-            return Vocabulary.from_counts(counts, max_size=self._max_size, min_count=min_count)
+        files, limit = self._locate("train"), self._limit("train")
+        source = self._source("train", files)
+        if self._subwords is None:
+            source.update(max_size=self._max_size, min_count=self._min_count)
+        elif self._subwords == "bpe":
+            source.update(subwords="bpe", size=self._size)
+        else:
+            source.update(subwords=Subwords.read(Path(self._subwords)).fingerprint)
 
         def build(folder: Path) -> dict[str, Any]:
-            vocabulary, facts = learn_word_ids(files, choose, folder / _IDS, self._limit("train"))
-            vocabulary.write(folder / "vocabulary.txt")
+            if self._subwords is None:
+                vocabulary, facts = learn_word_ids(files, self._choose, folder / _IDS, limit)
+                vocabulary.write(folder / _WORDS)
+            else:
+                subwords = self._first_subwords(files)
+                subwords, facts = learn_subword_ids(files, subwords, folder / _IDS, limit)
+                subwords.write(folder / _TOKENIZER)
             return facts
 
-        source = {**self._source("train", files), "max_size": self._max_size}
-        return cached(self._cache, "train", {**source, "min_count": self._min_count}, build)
+        return cached(self._cache, "train", source, build)
+
+    def _choose(self, counts: Mapping[str, int]) -> Vocabulary:
+        min_count = self._min_count
+        if min_count is None:
+            min_count = 1 if UNKNOWN in counts else 2
+        return Vocabulary.from_counts(counts, max_size=self._max_size, min_count=min_count)
+
+    def _first_subwords(self, files: Sequence[Path]) -> Subwords:
+        if self._subwords not in (None, "bpe"):
+            return Subwords.read(Path(self._subwords))
+        blocks = read_words(files, self._limit("train"))
+        lines = (line for *_, block in blocks for line in block.decode().split("\n"))
+        return Subwords.learn(lines, self._size)
 
     def _source(self, split: str, files: Sequence[Path]) -> dict[str, object]:
-        return {"files": [*map(file_identity, files)], "tokens": self._limit(split)}
+        found = [content(file, self._cache) for file in files]
+        return {"files": found, "tokens": self._limit(split)}
 
     def _limit(self, split: str) -> int | None:
         return self._tokens if split == "train" else None

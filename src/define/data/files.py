@@ -13,7 +13,6 @@ from tqdm import tqdm
 
 __all__ = [
     "ENDINGS",
-    "file_identity",
     "find_text",
     "naming_damage",
     "open_stream",
@@ -27,13 +26,6 @@ ENDINGS = ("", ".xz", ".gz")
 _BLOCK = 1 << 20
 _MARK = b"\xef\xbb\xbf"  # the byte-order mark of UTF-8, which is no part of the text
 _MEMORY = 1 << 30  # bytes that an archive may ask for; those of `xz -9` ask for 65 MB
-
-
-def file_identity(path: Path) -> dict[str, object]:
-    """What tells a file and its content from others without reading it."""
-    path = path.resolve()
-    status = path.stat()
-    return {"path": str(path), "size": status.st_size, "mtime_ns": status.st_mtime_ns}
 
 
 def find_text(folder: Path, name: str) -> Path:

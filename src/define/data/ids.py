@@ -4,18 +4,28 @@ import hashlib
 import re
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from define.data.files import read_blocks
-from define.data.vocabulary import END_OF_LINE, LITERAL_END, UNKNOWN, Vocabulary
+from define.data.subwords import Subwords
+from define.data.vocabulary import END_OF_LINE, UNKNOWN, Vocabulary, split_words
 
-__all__ = ["Encoder", "WordIds", "learn_word_ids", "renumber", "write_ids"]
+__all__ = [
+    "Encoder",
+    "SubwordIds",
+    "WordIds",
+    "learn_subword_ids",
+    "learn_word_ids",
+    "read_words",
+    "renumber",
+    "write_ids",
+]
 
 _CHUNK = 1 << 22  # ids that are renumbered at a time
-_END, _LITERAL, _UNKNOWN = END_OF_LINE.encode(), LITERAL_END.encode(), UNKNOWN.encode()
 _WORD = re.compile(rb"\n|[^ \t\n\r\x0b\x0c]+")
 
 
@@ -56,14 +66,14 @@ class WordIds:
             )
         words = [word.encode() for word in vocabulary.words]
         self._ids = _Ids(zip(words, range(len(words)), strict=True))
-        self._ids.unknown = self._ids.get(_UNKNOWN)
+        self._ids.unknown = self._ids.get(UNKNOWN.encode())
 
     @property
     def replaced(self) -> int:
         return self._ids.missing
 
     def __call__(self, block: bytes) -> tuple[np.ndarray, int]:
-        words = _split(block)
+        words = split_words(block)
         try:
             ids = np.array(array("i", map(self._ids.__getitem__, words)))
         except KeyError as error:
@@ -107,21 +117,21 @@ class _WordNumbers:
         self.table = _Numbers()
 
     def __call__(self, block: bytes) -> tuple[np.ndarray, int]:
-        words = _split(block)
+        words = split_words(block)
         return np.array(array("i", map(self.table.__getitem__, words))), len(words)
 
 
-def _split(block: bytes) -> list[bytes]:
-    """The words of a block, with `<eos>` for each line end.
+class SubwordIds:
+    """Turns the lines of a text into ids of subwords."""
 
-    Words stay bytes, which split and hash without being decoded.
-    """
-    literal = _END in block and _END in block.split()
-    words = block.replace(b"\n", b" " + _END + b" ").split()
-    if literal:  # written in the text, it is a word like others and ends no line
-        marked = (_LITERAL if word == _END else word for word in _WORD.findall(block))
-        words = [_END if word == b"\n" else word for word in marked]
-    return words
+    def __init__(self, subwords: Subwords) -> None:
+        self._subwords = subwords
+        self.replaced = 0
+
+    def __call__(self, block: bytes) -> tuple[np.ndarray, int]:
+        ids = np.array(self._subwords.encode_text(block.decode()), np.int32)
+        self.replaced += int((ids == self._subwords.unknown).sum())
+        return ids, len(block.split()) + block.count(b"\n")
 
 
 def write_ids(
@@ -147,44 +157,49 @@ def write_ids(
     facts = {"words": 0, "characters": 0}
     digest, counts = hashlib.sha256(), np.zeros(0, np.int64)
     with target.open("wb") as sink:
-        for file, line, block in _blocks(files):
-            if words is not None and len(block) > words - facts["words"]:  # a word has a letter
-                block = _first_words(block, words - facts["words"])
+        for file, line, block in read_words(files, words):
             try:
-                characters = len(block.decode())
                 ids, number = encode(block)
-            except UnicodeDecodeError as error:
-                line += block.count(b"\n", 0, error.start)
-                raise ValueError(f"{file}, line {line}: not UTF-8: {error}.") from error
             except BadTextError as error:
                 raise ValueError(f"{file}, line {line + error.line}: {error.message}.") from error
             white = len(block) - len(block.translate(None, b" \t\n\r\x0b\x0c"))
             facts["words"] += number
-            facts["characters"] += characters - white + number
+            facts["characters"] += len(block.decode()) - white + number
             digest.update(ids.tobytes())
             ids.tofile(sink)
             tally = np.bincount(ids, minlength=len(counts))
             tally[: len(counts)] += counts
             counts = tally
-            if facts["words"] == words:
-                break
     return {"digest": digest.hexdigest()[:16], **facts, "replaced": encode.replaced}, counts
 
 
-def _blocks(files: Iterable[Path]) -> Iterator[tuple[Path, int, bytes]]:
-    """The blocks of all files, each with its file and the number of its first line."""
+def read_words(files: Iterable[Path], words: int | None) -> Iterator[tuple[Path, int, bytes]]:
+    """Yields the blocks of a text, each with its file and the number of its first line.
+
+    Args:
+        files: See `write_ids`.
+        words: See `write_ids`.
+
+    Raises:
+        ValueError: If a file is empty or not UTF-8 (file and line are named).
+    """
     for file in files:
         line = 1
         for block in read_blocks(file, f"reading {file.name}"):
+            try:
+                block.decode()
+            except UnicodeDecodeError as error:
+                line += block.count(b"\n", 0, error.start)
+                raise ValueError(f"{file}, line {line}: not UTF-8: {error}.") from error
+            if words is not None:
+                found = len(block.split()) + block.count(b"\n")
+                if found >= words:
+                    ends = (word.end() for word in _WORD.finditer(block))
+                    yield file, line, block[: next(islice(ends, words - 1, None))]
+                    return
+                words -= found
             yield file, line, block
             line += block.count(b"\n")
-
-
-def _first_words(block: bytes, words: int) -> bytes:
-    for number, word in enumerate(_WORD.finditer(block), 1):
-        if number == words:
-            return block[: word.end()]
-    return block
 
 
 def renumber(path: Path, numbers: np.ndarray) -> str:
@@ -229,3 +244,27 @@ def learn_word_ids(
     facts["replaced"] = int(counts[~known].sum())
     facts["digest"] = renumber(target, np.array(vocabulary.encode(found), np.int32))
     return vocabulary, facts
+
+
+def learn_subword_ids(
+    files: Iterable[Path], subwords: Subwords, target: Path, words: int | None = None
+) -> tuple[Subwords, dict[str, Any]]:
+    """Writes the ids of a text, numbered by how often they occur in it.
+
+    Args:
+        files: See `write_ids`.
+        subwords: What makes ids of it.
+        target: See `write_ids`.
+        words: See `write_ids`.
+
+    Returns:
+        The subwords with their new ids, sorted by falling frequency, and the facts of `write_ids`.
+    """
+    facts, found = write_ids(files, SubwordIds(subwords), target, words)
+    counts = np.zeros(len(subwords), np.int64)
+    counts[: len(found)] = found
+    order = np.argsort(-counts, kind="stable")
+    numbers = np.empty_like(order)
+    numbers[order] = np.arange(len(order))
+    facts["digest"] = renumber(target, numbers)
+    return subwords.renumbered(order), facts

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from inspect import cleandoc
 from pathlib import Path
+from typing import Literal
 
 from tqdm import tqdm
 
@@ -45,6 +46,8 @@ class PyDocs:
         min_count: None: 2, so that `<unk>` is trained.
         cache: See `Text`.
         tokens: See `Text`.
+        tokenizer: See `Text`.
+        size: See `Text`.
     """
 
     vocabulary: Path | None = None
@@ -52,6 +55,8 @@ class PyDocs:
     min_count: int | None = None
     cache: Path | None = None
     tokens: int | None = None
+    tokenizer: Literal["bpe"] | Path | None = None
+    size: int = 8000
 
     def open(self) -> Corpus:
         """The corpus; its parts are built or read when they are first asked for."""
@@ -62,6 +67,8 @@ class PyDocs:
             min_count=self.min_count,
             cache=self.cache,
             tokens=self.tokens,
+            tokenizer=self.tokenizer,
+            size=self.size,
         )
 
     def _locate(self, split: str) -> list[Path]:

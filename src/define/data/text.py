@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from define.data.corpus import Corpus
 from define.data.files import ENDINGS, find_text
@@ -35,6 +36,11 @@ class Text:
         evaluation: The folder of `valid` and `test` where it is another than that of `train`:
             a model can then be measured on a published text that it was not trained for.
         tokens: The training text ends after that many words, line ends counted. None: all.
+        tokenizer: Cuts words into subwords, so that none is unknown: `bpe`, learned from the
+            training text, or a `tokenizer.json` of `tokenizers`. Their ids are sorted by falling
+            frequency. `max_size` and `min_count` are then without effect; with a `vocabulary`
+            (that of a run), the `tokenizer.json` beside it is taken as it is. None: words.
+        size: Entries of the vocabulary that `bpe` learns.
     """
 
     path: Path
@@ -44,6 +50,8 @@ class Text:
     cache: Path | None = None
     evaluation: Path | None = None
     tokens: int | None = None
+    tokenizer: Literal["bpe"] | Path | None = None
+    size: int = 8000
 
     def open(self) -> Corpus:
         """The corpus; its parts are built or read when they are first asked for."""
@@ -54,6 +62,8 @@ class Text:
             min_count=self.min_count,
             cache=self.cache,
             tokens=self.tokens,
+            tokenizer=self.tokenizer,
+            size=self.size,
         )
 
     def _locate(self, split: str) -> list[Path]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from define.data.files import read_lines
 from define.files import write_bytes
 
-__all__ = ["END_OF_LINE", "LITERAL_END", "UNKNOWN", "Vocabulary"]
+__all__ = ["END_OF_LINE", "LITERAL_END", "UNKNOWN", "Vocabulary", "split_words"]
 
 UNKNOWN = "<unk>"
 """Stands for every word that a vocabulary does not hold."""
@@ -21,6 +21,8 @@ LITERAL_END = f"{END_OF_LINE} "
 """What `<eos>` is called where it is written in a text: it is a word that no vocabulary holds."""
 
 _COUNTED = re.compile(r"(.+) [0-9]+( #fairseq:overwrite)?")
+_END, _LITERAL = END_OF_LINE.encode(), LITERAL_END.encode()
+_WORD = re.compile(rb"\n|[^ \t\n\r\x0b\x0c]+")
 # What separates words, in the sense of bytes.split(): other spaces of Unicode are part of a word.
 _SEPARATOR = re.compile(r"[ \t\n\r\x0b\x0c]")
 
@@ -159,6 +161,24 @@ class Vocabulary:
             words.append(self._words[number])
         return words
 
+    def encode_text(self, text: str) -> list[int]:
+        r"""The ids of a text as in training; each `\n` ends a line.
+
+        Raises:
+            ValueError: If a word, or the end of a line, is not there and neither is `<unk>`.
+        """
+        return self.encode(word.decode() for word in split_words(text.encode()))
+
+    def decode_text(self, ids: Iterable[int]) -> str:
+        r"""The text of ids: words with a space between them, `\n` for each `<eos>`."""
+        lines: list[list[str]] = [[]]
+        for word in self.decode(ids):
+            if word == END_OF_LINE:
+                lines.append([])
+            else:
+                lines[-1].append(word)
+        return "\n".join(map(" ".join, lines))
+
     def __len__(self) -> int:
         return len(self._words)
 
@@ -173,3 +193,16 @@ class Vocabulary:
 
     def __repr__(self) -> str:
         return f"Vocabulary({len(self)} words, fingerprint={self.fingerprint!r})"
+
+
+def split_words(block: bytes) -> list[bytes]:
+    """The words of a UTF-8 text, with `<eos>` for each line end.
+
+    Words stay bytes, which split and hash without being decoded.
+    """
+    literal = _END in block and _END in block.split()
+    words = block.replace(b"\n", b" " + _END + b" ").split()
+    if literal:  # written in the text, it is a word like others and ends no line
+        marked = (_LITERAL if word == _END else word for word in _WORD.findall(block))
+        words = [_END if word == b"\n" else word for word in marked]
+    return words

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from define.data import END_OF_LINE, PyDocs, Segments, Text, Vocabulary
+from define.data import PyDocs, Segments, Text, Vocabulary
 from define.embedding import start_from_text
 from define.measures import RunSummary, Subject, embedding_scalars, token_nll
 from define.models import LanguageModel
@@ -66,7 +66,7 @@ class LanguageModelExperiment(Experiment[LanguageModel, Text | PyDocs, Training]
             )
 
     def write_vocabulary(self, run: Run) -> None:
-        self.corpus.vocabulary.write(run.vocabulary)
+        self.corpus.write(run.path)
 
     def train_batches(self, rank: int, world_size: int) -> Segments:
         settings = self.training
@@ -174,26 +174,22 @@ class LanguageModelExperiment(Experiment[LanguageModel, Text | PyDocs, Training]
         """Continues a prompt with the model as it is; the text itself need not be there.
 
         Args:
-            prompt: Words as in the training text, separated by spaces; may be empty.
-            length: Words to add.
+            prompt: Text as the training text; may be empty.
+            length: Tokens to add.
             temperature: See `LanguageModel.generate`.
             top_k: See `LanguageModel.generate`.
             seed: Of the samples.
         """
-        vocabulary = self.corpus.vocabulary
-        # A line's end goes before: what follows is the beginning of a line.
-        ids = vocabulary.encode([END_OF_LINE, *prompt.split()])
+        corpus = self.corpus
+        given = corpus.encode(prompt)
         new = self.model.eval().generate(
-            torch.tensor([ids]),
+            # A line's end goes before: what follows is the beginning of a line.
+            torch.tensor([[corpus.end, *given]]),
             length,
             temperature=temperature,
             top_k=top_k,
             generator=torch.Generator().manual_seed(seed),
         )
-        lines = [[]]
-        for word in (*prompt.split(), *vocabulary.decode(new[0].tolist())):
-            if word == END_OF_LINE:
-                lines.append([])
-            else:
-                lines[-1].append(word)
-        return "\n".join(" ".join(words) for words in lines)
+        # The prompt is given back as it was written, also where words of it are unknown.
+        text = corpus.decode([*given, *new[0].tolist()])
+        return prompt.rstrip(" \t\r") + text[len(corpus.decode(given)) :]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from define.data import BytePairs
+from define.data import Subwords
 from define.measures import RunSummary, Subject, Translation
 from define.softmax.chunked import IGNORED
 from define.training import Evaluation, Experiment, Fitting, Run
@@ -73,8 +73,12 @@ class TranslationExperiment(Experiment["TranslationModel", ParallelText, Fitting
             self._batches(split, shuffle=False)
 
     def check_same(self, run: Run, remedy: str) -> None:
-        path, ours = self.settings_of_run(run)["data.tokenizer"], self.corpus.tokenizer.fingerprint
-        theirs = BytePairs.read(path).fingerprint
+        path = self.settings_of_run(run)["data.tokenizer"]
+        # Merges are sorted as their results are. How white space is noted may change.
+        ours, theirs = (
+            tokenizer.vocabulary.fingerprint
+            for tokenizer in (self.corpus.tokenizer, Subwords.read(path))
+        )
         if theirs != ours:
             raise ValueError(
                 f"{path} ({theirs}) is another tokenizer than that of {self.data.path} ({ours}): "

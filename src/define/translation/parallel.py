@@ -12,13 +12,15 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from define.data.bpe import BytePairs
-from define.data.cache import cached, read_note
+from define.data.cache import cached, content, read_note
 from define.data.corpus import SPLITS
-from define.data.files import file_identity, find_text, read_lines
+from define.data.files import find_text, read_lines
+from define.data.subwords import PADDING_TOKEN, Subwords
+from define.data.vocabulary import END_OF_LINE, UNKNOWN
 
 _LINES = 20_000  # encoded at a time: memory stays bounded whatever the text
 _TOKENIZER = "tokenizer.json"
+_SPECIAL = (PADDING_TOKEN, END_OF_LINE, UNKNOWN)  # ids 0, 1 and 2
 
 logger = logging.getLogger("define")
 
@@ -114,23 +116,27 @@ class ParallelCorpus:
         self.text = text
 
     @cached_property
-    def tokenizer(self) -> BytePairs:
+    def tokenizer(self) -> Subwords:
         """The byte-pair encoding; where one is given, the text need not be there.
 
         Raises:
-            ValueError: If the training text yields no vocabulary of that size.
+            ValueError: If the training text yields no vocabulary of that size, or the given
+                tokenizer does not begin with `<pad>`, `<eos>` and `<unk>`.
         """
         text = self.text
         if text.tokenizer is not None:
-            return BytePairs.read(text.tokenizer)
+            found = Subwords.read(text.tokenizer)
+            found.check_first(_SPECIAL)
+            return found
         files = text.files("train")
 
         def build(folder: Path) -> None:
             lines = (line for file in files for line in read_sentences(file))
-            BytePairs.learn(lines, text.vocabulary_size).write(folder / _TOKENIZER)
+            tokenizer = Subwords.learn(lines, text.vocabulary_size, special=_SPECIAL)
+            tokenizer.write(folder / _TOKENIZER)
 
-        source = {"files": [*map(file_identity, files)], "size": text.vocabulary_size}
-        return BytePairs.read(cached(text.cache, "bpe", source, build) / _TOKENIZER)
+        source = {"files": self._content(files), "size": text.vocabulary_size}
+        return Subwords.read(cached(text.cache, "bpe", source, build) / _TOKENIZER)
 
     def pairs(self, split: str) -> tuple[Sentences, Sentences]:
         """The encoded pairs of a split to learn from or to validate on.
@@ -148,7 +154,7 @@ class ParallelCorpus:
             return _encode_pairs(files, tokenizer, longest, folder)
 
         source = {
-            "files": [*map(file_identity, files)],
+            "files": self._content(files),
             "tokenizer": tokenizer.fingerprint,
             "max_length": longest,
         }
@@ -167,6 +173,9 @@ class ParallelCorpus:
             for side in ("source", "target")
         )
         return source_ids, target_ids
+
+    def _content(self, files: tuple[Path, Path]) -> list[dict[str, str]]:
+        return [content(file, self.text.cache) for file in files]
 
     def lines(self, split: str) -> tuple[list[str], list[str]]:
         """All sentences of a split as they are written, source and target.
@@ -191,7 +200,7 @@ def read_sentences(path: Path) -> Iterator[str]:
 
 
 def _encode_pairs(
-    files: tuple[Path, Path], tokenizer: BytePairs, longest: int, folder: Path
+    files: tuple[Path, Path], tokenizer: Subwords, longest: int, folder: Path
 ) -> dict[str, int]:
     """Writes ids and lengths of the pairs that are kept; how many were kept and left out."""
     counts = {"pairs": 0, "empty": 0, "long": 0}

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from define.data import BytePairs
+from define.data import Subwords
 from define.translation.model import TranslationModel
 
 __all__ = ["translate"]
@@ -18,7 +18,7 @@ logger = logging.getLogger("define")
 @torch.no_grad()
 def translate(
     model: TranslationModel,
-    tokenizer: BytePairs,
+    tokenizer: Subwords,
     lines: Sequence[str],
     *,
     num_beams: int,

@@ -1,0 +1,156 @@
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from define.data import Text, cache
+
+
+@pytest.fixture
+def old(folder):
+    """The text has been there for a while."""
+    for file in folder.iterdir():
+        os.utime(file, (0, 0))
+    return folder
+
+
+def words(folder):
+    corpus = Text(folder, min_count=1).open()
+    return corpus.decode(corpus.split("train").tolist())
+
+
+def test_a_text_of_equal_size_and_time_is_not_taken_for_the_one_before(old, monkeypatch):
+    path = old / "train.txt"
+    monkeypatch.setattr(cache, "_YOUNG", 0)  # as if it had been read after two seconds
+    before = words(old)
+    status = path.stat()
+    other = path.with_name("other")
+    other.write_text(path.read_text().replace("cat", "dog"))
+    os.utime(other, ns=(status.st_atime_ns, status.st_mtime_ns))
+    other.replace(path)
+    now = path.stat()
+    assert (now.st_size, now.st_mtime_ns) == (status.st_size, status.st_mtime_ns)
+    assert words(old) == before.replace("cat", "dog") != before
+
+
+def test_a_text_that_changes_right_after_it_was_read(old):
+    before = words(old)  # its time of change is that of now
+    path = old / "train.txt"
+    status = path.stat()
+    with path.open("r+") as file:
+        file.seek(path.read_text().index("cat"))
+        file.write("dog")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert words(old) == before.replace("cat", "dog")
+
+
+def test_a_large_text_is_read_once(old, monkeypatch):
+    monkeypatch.setattr(cache, "_YOUNG", 0)
+    first = words(old)
+    read = []
+    monkeypatch.setattr(cache, "checksum", lambda path: read.append(path.name) or "")
+    assert words(old) == first and "train.txt" not in read
+
+
+@pytest.mark.parametrize("name", ["ids.int32", "vocabulary.txt"])
+@pytest.mark.parametrize("bit", [0, 77])
+def test_a_flipped_bit_is_noticed_and_mended(folder, cache, caplog, name, bit):
+    before = words(folder)
+    [path] = cache.glob(f"train-*/{name}")
+    content = bytearray(path.read_bytes())
+    content[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(content)
+    with caplog.at_level(logging.WARNING):
+        assert words(folder) == before
+    assert "is damaged and is built again" in caplog.text
+
+
+@pytest.mark.parametrize("content", ["", "{", "null", "[]", '{"files": []}', '{"files": {"a": 1}}'])
+def test_a_damaged_note_is_noticed_and_mended(folder, cache, content):
+    before = words(folder)
+    [path] = cache.glob("train-*/source.json")
+    path.write_text(content)
+    for memory in cache.glob("sources/*"):
+        memory.write_text(content)
+    assert words(folder) == before
+
+
+def test_files_of_a_cache_are_never_executed(folder, cache, tmp_path):
+    words(folder)
+    code = f"cos\nsystem\n(S'touch {tmp_path / 'planted'}'\ntR.".encode()
+    for path in [*cache.glob("*/*")]:
+        path.write_bytes(code)
+        words(folder)
+    assert not (tmp_path / "planted").exists()
+
+
+SCRIPT = """
+import os, sys
+from pathlib import Path
+from define.data import Text
+os.setgid(65534)
+os.setuid(65534)
+folder = Path(sys.argv[1])
+print(Text(folder, cache=folder / "cache").open().split("train").tolist())
+"""
+
+
+def as_nobody(folder):
+    command = [sys.executable, "-c", SCRIPT, str(folder)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+@pytest.fixture
+def shared():
+    """A folder that all users reach: that of a test is its user's alone."""
+    if os.name == "nt" or os.getuid() != 0:
+        pytest.skip("only root can be another user")
+    import tempfile
+
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        (folder / "train.txt").write_text("a b a\n")
+        (folder / "cache").mkdir()
+        (folder / "cache").chmod(0o777)
+        yield folder
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o444, 0o666])
+def test_a_lock_of_another_user(shared, mode):
+    there = Text(shared, cache=shared / "cache").open()
+    expected = there.split("train").tolist()
+    [found] = (shared / "cache").glob("train-*/ids.int32")
+    for path in (*found.parent.iterdir(), found.parent):
+        path.unlink() if path.is_file() else path.rmdir()
+    [lock] = (shared / "cache").glob("*.lock")
+    assert lock.stat().st_mode & 0o777 == 0o666
+    lock.chmod(mode)
+    result = as_nobody(shared)
+    assert result.stdout == f"{expected}\n", result.stderr
+    # Built by nobody, it serves others too.
+    assert Text(shared, cache=shared / "cache").open().split("train").tolist() == expected
+
+
+def test_a_cache_that_cannot_be_written(shared):
+    (shared / "cache").chmod(0o755)
+    result = as_nobody(shared)
+    assert "name another folder for ids of texts in $DEFINE_CACHE" in result.stderr
+    # One that is there already is read.
+    Text(shared, cache=shared / "cache").open().split("train")
+    assert as_nobody(shared).returncode == 0
+
+
+def test_no_home(folder, monkeypatch):
+    for name in ("DEFINE_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+    def home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", home)
+    with pytest.raises(FileNotFoundError, match=r"no home folder .* \$DEFINE_CACHE"):
+        Text(folder).open().split("train")
