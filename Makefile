@@ -1,13 +1,12 @@
 # make demo   sets up, trains three embeddings on text that is already there, compares them
 # make test   sets up, runs every check
-# make bench  sets up, measures speed against peers: 5 minutes of one core
 # make docs   sets up, builds the guide and the API reference in docs/_build/html
 PYTHON ?= python3
 export OMP_NUM_THREADS ?= 1  # runs go side by side, one core each
 BIN := .venv/bin
 RUNS := demo/standard demo/projected demo/DeFINE
 
-.PHONY: demo test lint bench docs clean
+.PHONY: demo test lint docs clean
 
 demo: .venv/ready
 	@rm -rf demo
@@ -29,9 +28,6 @@ lint: .venv/ready
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
-bench: .venv/ready
-	$(BIN)/python benchmarks/bench.py
-
 docs: .venv/docs
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going -q -b html docs docs/_build/html
 	@echo docs/_build/html/index.html
@@ -46,4 +42,4 @@ docs: .venv/docs
 	@touch $@
 
 clean:
-	rm -rf .venv demo bench docs/_build
+	rm -rf .venv demo docs/_build

@@ -1,15 +1,17 @@
 """How the documentation is built: guide in Markdown, API reference from docstrings."""
 
 import re
-import sys
-from pathlib import Path
+from typing import Any, NoReturn
+
+from docutils.nodes import SkipNode
+from docutils.utils.math.latex2mathml import tex2mathml
+from sphinx.application import Sphinx
 
 import define
 
-sys.path.insert(0, str(Path(__file__).parent))
-
 project = "define-embeddings"
 author = "the define-embeddings authors"
+copyright = author  # noqa: A001
 release = define.__version__
 extensions = [
     "myst_parser",
@@ -22,6 +24,8 @@ html_theme = "furo"
 html_title = f"define-embeddings {release}"
 html_static_path = ["static"]
 html_copy_source = False
+html_math_renderer = "mathml"
+html_show_sphinx = False
 myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 3
 # RESULTS.md and others lie above this folder and link to each other by their places there.
@@ -38,15 +42,28 @@ napoleon_numpy_docstring = False
 napoleon_use_rtype = False
 
 
-def escape(app, what, name, obj, options, lines):  # noqa: ANN001, ANN201, ARG001
-    """Stars and bars in docstrings are themselves, outside of code and of examples."""
-    for number, line in enumerate(lines):
-        if not line.startswith((">>>", "...")):
-            parts = re.split(r"(`[^`]*`)", line)
-            parts[::2] = (re.sub(r"(?<!\\)([*|])", r"\\\1", part) for part in parts[::2])
-            lines[number] = "".join(parts)
+def mathml(tex: str, **options: bool) -> str:
+    """A formula of LaTeX as MathML, whose brackets grow by themselves."""
+    tex = re.sub(r"\\[bB]ig[gG]?[lr]?\b", "", tex).replace(r"\dots", r"\ldots")
+    tex = re.sub(r"\\hat (\w)", r"{\\hat \1}", tex)  # else an index is put below the letter
+    return tex2mathml(tex, **options)
 
 
-def setup(app):  # noqa: ANN001, ANN201
-    """Connects what this file adds to Sphinx."""
-    app.connect("autodoc-process-docstring", escape, priority=100)
+def write_inline(writer: Any, node: Any) -> NoReturn:  # noqa: ANN401
+    """Writes a formula within a line."""
+    writer.body.append(mathml(node.astext()))
+    raise SkipNode
+
+
+def write_display(writer: Any, node: Any) -> NoReturn:  # noqa: ANN401
+    """Writes a formula on lines of its own."""
+    tex = node.astext().strip()
+    if "&" in tex and r"\begin" not in tex:
+        tex = rf"\begin{{aligned}}{tex}\end{{aligned}}"
+    writer.body.append(f'<div class="math">{mathml(tex, as_block=True)}</div>')
+    raise SkipNode
+
+
+def setup(app: Sphinx) -> None:
+    """Formulas as MathML, which browsers draw themselves: no script to fetch."""
+    app.add_html_math_renderer("mathml", (write_inline, None), (write_display, None))

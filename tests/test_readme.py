@@ -1,7 +1,8 @@
-"""The README does what it says.
+"""The README and the guide do what they say.
 
-Its Python blocks run one after the other in one namespace. Its lines `$ define ...` run in their
-order too: DIR is a tiny text, and the runs are named runs/a, runs/b, ... in the order of training.
+The blocks of a page run in their order: those in Python in one namespace, of those of a console
+the lines `$ define ...`. DIR is a tiny text, and runs are named runs/a, runs/b, ... in the order
+of training.
 """
 
 import re
@@ -16,12 +17,21 @@ from define.measures.counting import shapes_only
 from define.measures.paper import paper_rows
 from define.recipes.settings import make_experiment, recipe_parser
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs" / "guide").glob("*.md"))]
 
 
-def blocks(language):
-    text = README.read_text(encoding="utf-8")
-    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+def blocks(page):
+    """The blocks of code of a page: their language and their text."""
+    text = page.read_text(encoding="utf-8")
+    return re.findall(r"^```(python|console)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def commands(block):
+    """The arguments of a console's lines `$ define ...`."""
+    lines = re.findall(r"^\$ define (.*)$", block.replace("\\\n", " "), re.MULTILINE)
+    return [shlex.split(line, comments=True) for line in lines]
 
 
 def write_words(folder, types):
@@ -32,13 +42,31 @@ def write_words(folder, types):
         (folder / f"{split}.txt").write_text("".join(f"{line}\n" for line in lines[:end]))
 
 
-def test_python_blocks_run():
-    names = {}
-    found = blocks("python")
-    assert len(found) >= 2
-    for block in found:
-        exec(compile(block, str(README), "exec"), names)
-    assert torch.is_tensor(names["loss"]) and names["loss"].isfinite().all()
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if blocks(page)], ids=lambda page: page.stem
+)
+def test_blocks_run(page, tmp_path, monkeypatch, capsys, cache):
+    monkeypatch.chdir(tmp_path)
+    write_words(tmp_path / "DIR", types=3600)  # more than the cutoffs of a recipe
+    runs, names = iter("abcdefgh"), {}
+    for language, block in blocks(page):
+        if language == "python":
+            exec(compile(block, str(page), "exec"), names)
+        else:
+            for words in commands(block):
+                if words[0] == "train" and "--run" not in words:
+                    words += ["--run", f"runs/{next(runs)}"]
+                capsys.readouterr()
+                main(words)
+                assert capsys.readouterr().out, words
+    if "loss" in names:
+        assert torch.is_tensor(names["loss"]) and names["loss"].isfinite().all()
+
+
+def test_there_is_something_to_run():
+    found = [language for page in PAGES for language, _ in blocks(page)]
+    assert found.count("python") >= 10
+    assert len([c for page in PAGES for _, block in blocks(page) for c in commands(block)]) >= 10
 
 
 def test_code_comes_first():
@@ -46,24 +74,10 @@ def test_code_comes_first():
     assert lines.index("```python") < 20
 
 
-@pytest.mark.parametrize("target", ["demo", "test"])
+@pytest.mark.parametrize("target", ["demo", "test", "docs"])
 def test_make_targets_are_there(target):
-    assert f"$ make {target}" in README.read_text(encoding="utf-8")
+    assert f"make {target}" in README.read_text(encoding="utf-8")
     assert f"\n{target}:" in (README.parent / "Makefile").read_text(encoding="utf-8")
-
-
-def test_commands_run(tmp_path, monkeypatch, capsys, cache):
-    monkeypatch.chdir(tmp_path)
-    write_words(tmp_path / "DIR", types=3600)  # more than the cutoffs of a recipe
-    runs = iter("abcdefgh")
-    commands = re.findall(r"^\$ define (.*)$", "".join(blocks("console")), re.MULTILINE)
-    assert len(commands) >= 5
-    for command in commands:
-        words = shlex.split(command, comments=True)
-        if words[0] == "train" and "--run" not in words:
-            words += ["--run", f"runs/{next(runs)}"]
-        main(words)
-        assert capsys.readouterr().out, command
 
 
 def test_rows_of_the_paper_are_what_their_options_make(tmp_path, cache):

@@ -105,7 +105,7 @@ def layers_by(
 
 
 def group_correlation(matrix: Tensor, groups: int) -> Tensor:
-    """Mean |correlation| between the features of any two groups of a layer.
+    """Mean absolute correlation between the features of any two groups of a layer.
 
     Args:
         matrix: (m, m) correlations; NaN where a feature has none, such features are left out.
@@ -144,6 +144,6 @@ def _sampled(weights: Tensor | None, size: int) -> Tensor | None:
 
 
 def split_groups(between: Tensor) -> tuple[float, float]:
-    """Mean |correlation| within groups, and between different groups."""
+    """Mean absolute correlation within groups, and between different groups."""
     own = torch.eye(len(between), dtype=torch.bool)
     return between[own].nanmean().item(), between[~own].nanmean().item()

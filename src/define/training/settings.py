@@ -80,8 +80,8 @@ class Training(Fitting):
         evaluation_batch_size: Columns of text in validation.
         start_from_text: Whether the embedding starts from which words stand beside which in the
             training text instead of at random, see :func:`~define.start_from_text`.
-        log_correlation: Whether each validation also logs the mean |correlation| between the
-            embedding's dimensions and its effective rank, over the most frequent words.
+        log_correlation: Whether each validation also logs the mean absolute correlation between
+            the embedding's dimensions and its effective rank, over the most frequent words.
         **fitting: See `Fitting`.
     """
 
