@@ -53,7 +53,8 @@ def zipf(num_embeddings: int, batch_size: int, length: int) -> tuple[Tensor, Ten
 
 def step(full: bool) -> list[Callable[[], Section]]:
     """Embedding and output layer by size of the vocabulary."""
-    return [partial(_step, size, 70 if full else 35) for size in (10_000, 50_000, 267_735)]
+    lengths = {10_000: 70, 50_000: 70, 267_735: 70 if full else 35}
+    return [partial(_step, size, length) for size, length in lengths.items()]
 
 
 def _step(num_embeddings: int, length: int) -> Section:

@@ -15,6 +15,8 @@ from define.measures.counting import shapes_only
 from define.measures.paper import paper_rows
 from define.recipes import (
     wikipedia_25m,
+    wikipedia_lstm_small,
+    wikipedia_transformer_xl_small,
     wikitext_2,
     wikitext_2_transformer_xl,
     wikitext_103,
@@ -196,9 +198,28 @@ def test_wikipedia_is_measured_on_another_text(folder, tmp_path):
     fits(setting, tmp_path)
 
 
-def test_wikipedia_without_a_vocabulary(folder):
+SMALL_WIKIPEDIA = (wikipedia_lstm_small, wikipedia_transformer_xl_small)
+
+
+@pytest.mark.parametrize("recipe", [wikipedia_25m, *SMALL_WIKIPEDIA])
+def test_wikipedia_without_a_vocabulary(recipe, folder):
     with pytest.raises(ValueError, match=r"data.vocabulary=None must name"):
-        wikipedia_25m(Text(folder))
+        recipe(Text(folder))
+
+
+@pytest.mark.parametrize("recipe", SMALL_WIKIPEDIA)
+def test_small_models_under_the_large_vocabulary(recipe):
+    adaptive = functools.partial(AdaptiveEmbedding, cutoffs=[20_000, 40_000, 200_000])
+    with shapes_only():
+        models = [
+            recipe(WIKITEXT_103).model,
+            recipe(WIKITEXT_103, embedding=nn.Embedding).model,
+            recipe(WIKITEXT_103, embedding=Unit().on(adaptive)).model,
+        ]
+    counts = [model.parameter_counts() for model in models]
+    assert {type(model.head) for model in models} == {AdaptiveSoftmax}
+    assert all(4.0e6 < count.context < 4.5e6 for count in counts)
+    assert [count.input_output // 10**6 for count in counts] == [9, 68, 9]
 
 
 def test_a_split_that_is_missing_elsewhere(folder, tmp_path):

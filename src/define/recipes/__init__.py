@@ -8,8 +8,12 @@ from define.recipes.penn_treebank import (
     penn_treebank_small,
 )
 from define.recipes.translation import multi30k, wmt14
-from define.recipes.wikitext import (
+from define.recipes.wikipedia import (
     wikipedia_25m,
+    wikipedia_lstm_small,
+    wikipedia_transformer_xl_small,
+)
+from define.recipes.wikitext import (
     wikitext_2,
     wikitext_2_transformer_xl,
     wikitext_103,
@@ -25,6 +29,8 @@ __all__ = [
     "pydocs",
     "text",
     "wikipedia_25m",
+    "wikipedia_lstm_small",
+    "wikipedia_transformer_xl_small",
     "wikitext_2",
     "wikitext_2_transformer_xl",
     "wikitext_103",

@@ -33,6 +33,8 @@ RECIPES = (
     "wikitext-103",
     "wikitext-103-lstm",
     "wikipedia-25m",
+    "wikipedia-lstm-small",
+    "wikipedia-transformer-xl-small",
     "text",
     "multi30k",
     "wmt14",

@@ -14,7 +14,6 @@ from define.recipes.models import lstm, transformer_xl
 from define.training import Cosine, LanguageModelExperiment, StepDecay, Training
 
 __all__ = [
-    "wikipedia_25m",
     "wikitext_2",
     "wikitext_2_transformer_xl",
     "wikitext_103",
@@ -153,37 +152,6 @@ def wikitext_103_lstm(
         output_size=map_dim,
     )
     return LanguageModelExperiment(model=model, data=data, training=training, seed=seed)
-
-
-def wikipedia_25m(
-    data: Text,
-    training: Training = Training(
-        epochs=8,
-        batch_size=60,
-        length=150,
-        learning_rate=0.00025,
-        schedule=Cosine(warmup=0.0),
-        evaluation_batch_size=10,
-        validations=4,
-    ),
-    **options: Any,  # noqa: ANN401
-) -> LanguageModelExperiment:
-    """Transformer-XL of Table 2 on 25 M tokens, with WikiText-103's vocabulary and evaluation text.
-
-    Args:
-        data: The text, with `evaluation` the folder of WikiText-103 and `vocabulary` its dict.txt.
-        training: How to train.
-        options: Of `wikitext_103`.
-
-    Raises:
-        ValueError: If no vocabulary is given.
-    """
-    if data.vocabulary is None:
-        raise ValueError(
-            f"data.vocabulary={data.vocabulary} must name WikiText-103's dict.txt: perplexities "
-            "on its text could not be compared otherwise."
-        )
-    return wikitext_103(data, training=training, **options)
 
 
 def wikitext_2(
