@@ -1,13 +1,16 @@
 """A text that can be learned, and models so small that their training takes half a second."""
 
+import functools
 import os
 import random
 from contextlib import contextmanager
 
+import torch
+
 from define.data import Text
 from define.embedding import DeFINE
 from define.recipes import text
-from define.training import Training
+from define.training import NTASGD, Training
 
 WORDS = [f"w{i:02}" for i in range(48)]
 
@@ -65,6 +68,23 @@ def arguments(folder, run, *more, recipe="text"):
         *("--training.batch_size", "4", "--training.length", "5"),
         *("--training.evaluation_batch_size", "4", "--training.accelerator", "cpu", *more),
     ]
+
+
+def averaging_from(validation):
+    """Makes NT-ASGD that begins to average after so many validations, whatever they find."""
+
+    class Averaging(NTASGD):
+        def observe(self, loss):
+            super().observe(loss)
+            if len(self.param_groups[0]["validations"]) == validation:
+                self.param_groups[0]["averaged"] = 0
+
+    return functools.partial(Averaging, weight_decay=0.0, nonmonotone=10**6)
+
+
+def checkpoint_of(run):
+    """What a run's last checkpoint holds."""
+    return torch.load(run.checkpoint, weights_only=True)
 
 
 @contextmanager

@@ -10,7 +10,6 @@ from torch import nn
 
 from define import ProjectedEmbedding
 from define.data import Segments, Text
-from define.dropout import WordDropout
 from define.recipes import (
     penn_treebank,
     penn_treebank_fast,
@@ -70,8 +69,11 @@ def test_dropouts_and_training_are_the_published_ones(folder):
         0.4,
     )
     assert {layer.weight_dropout for layer in backbone.layers} == {0.5}
-    [hook] = setting.model.embedding._forward_hooks.values()
-    assert isinstance(hook, WordDropout) and hook.p == 0.1
+    # Whole words of the table are dropped, the same in all places.
+    size = setting.model.embedding.num_embeddings
+    rows = setting.model.train().embedding(torch.arange(size).repeat(100))
+    dropped = (rows == 0).all(1).view(100, size)
+    assert torch.equal(dropped, dropped[:1].expand(100, size)) and 0 < dropped[0].sum() < size
     assert (training.learning_rate, training.clip, training.length) == (30.0, 0.25, 70)
     [group] = training.optimizer(setting.model.parameters()).param_groups
     assert (group["weight_decay"], group["nonmonotone"]) == (1.2e-6, 5)
@@ -150,6 +152,26 @@ def test_finetuning_goes_on_from_the_best_weights(folder, tmp_path, monkeypatch)
     first.load_weights(expected)
     setting.train(Run(tmp_path / "second"))
     assert all(torch.equal(a, b) for a, b in zip(seen[0], expected.parameters(), strict=True))
+
+
+def test_finetuning_keeps_weights_that_it_only_makes_worse(folder, tmp_path):
+    first, second = Run(tmp_path / "first"), Run(tmp_path / "second")
+    learned = two_steps(default(penn_treebank), learning_rate=5.0, epochs=4, random_lengths=False)
+    penn_treebank(Text(folder), training=learned, **SMALL).train(first)
+    first.config.touch()
+    # So large a rate that the weights are spoilt by the first step.
+    training = two_steps(default(penn_treebank_finetune), learning_rate=1e4, clip=1.0)
+    make = functools.partial(penn_treebank_finetune, Text(folder), training=training, **SMALL)
+    setting = make(start_from=first.path)
+    summary = setting.train(second)
+    kept = make(start_from=first.path)
+    first.load_weights(kept.model)
+    before = kept.evaluate("valid").perplexity
+    assert [tokens for tokens, _ in summary["history"]] == [summary["tokens"]]
+    assert summary["history"][0][1] > before
+    assert summary["valid_perplexity"] == pytest.approx(before)
+    weights = zip(setting.model.parameters(), kept.model.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in weights)
 
 
 def test_what_cannot_be_started_from_is_named(folder, tmp_path, monkeypatch):

@@ -8,7 +8,6 @@ import torch
 from define import LSTM, LanguageModel, Softmax
 from define.data import Segments
 from define.training import ContinuousCache, cached_nll, choose_cache, mean_nll
-from define.training.continuous_cache import _log_prob
 
 V = 7
 
@@ -19,8 +18,9 @@ def model():
     return LanguageModel(torch.nn.Embedding(V, 5), LSTM(5, 6, 1), Softmax(6, V)).double()
 
 
-def text(columns, length):
-    return Segments(torch.randint(V, (50,)), columns, length, drop_last=False)
+def text(columns, length, ids=None):
+    ids = torch.randint(V, (50,)) if ids is None else ids
+    return Segments(ids, columns, length, drop_last=False)
 
 
 def reference(model, ids, size, theta, weight):
@@ -46,10 +46,10 @@ def reference(model, ids, size, theta, weight):
 @pytest.mark.parametrize("size", [1, 6, 100])
 @pytest.mark.parametrize("length", [4, 60])
 def test_every_word_has_the_probability_of_the_definition(model, columns, size, length):
-    segments = text(columns, length)
+    ids = torch.randint(V, (50,))
+    segments = text(columns, length, ids)
     thetas, weights = [0.0, 2.0], [0.0, 0.3, 0.9]
     found = cached_nll(model, segments, size, thetas, weights)
-    ids = segments._ids
     places = -(-49 // columns)
     parts = [ids[start : start + places + 1] for start in range(0, 49, places)]
     for i, theta in enumerate(thetas):
@@ -60,20 +60,12 @@ def test_every_word_has_the_probability_of_the_definition(model, columns, size, 
     assert found[0, 0].item() == pytest.approx(mean_nll(model, segments), rel=1e-9)
 
 
-def test_chunks_of_queries_change_nothing(model, monkeypatch):
-    segments = text(2, 20)
-    whole = cached_nll(model, segments, 9, [1.0], [0.2])
-    monkeypatch.setattr("define.training.continuous_cache._SCORES", 100)
-    torch.testing.assert_close(cached_nll(model, segments, 9, [1.0], [0.2]), whole)
-
-
-def test_probabilities_sum_to_one():
-    hidden, values = torch.randn(1, 12, 4, dtype=torch.float64), torch.randint(V, (1, 12))
-    total = sum(
-        _log_prob(hidden[:, 8:], torch.full((1, 4), word), hidden, values, 5, [0.7])[0].exp()
-        for word in range(V)
-    )
-    torch.testing.assert_close(total, torch.ones(1, 4, dtype=torch.float64))
+def test_many_queries_at_a_time_change_nothing(model):
+    """More products of queries with the cache than are computed at a time."""
+    ids = torch.randint(V, (2 * 1500 + 1,))
+    many, few = (Segments(ids, 2, length, drop_last=False) for length in (1500, 100))
+    found, expected = (cached_nll(model, part, 1000, [1.0], [0.2]) for part in (many, few))
+    torch.testing.assert_close(found, expected)
 
 
 def test_a_word_that_came_a_while_ago_is_remembered(model):

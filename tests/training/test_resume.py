@@ -9,11 +9,11 @@ import time
 
 import pytest
 import torch
-from tiny import Killed, arguments, experiment, write_text
+from tiny import Killed, arguments, averaging_from, experiment, write_text
 
 from define.__main__ import main
 from define.measures import RunSummary
-from define.training import NTASGD, Constant, Run
+from define.training import Constant, Run
 from define.training.language_modeling import LanguageModeling
 
 
@@ -119,16 +119,12 @@ def test_killed_between_epochs_with_rare_checkpoints(whole, folder, tmp_path, mo
     assert_equal_runs(run, again, (summary, resumed))
 
 
-def averaging(parameters):
-    """Begins to average at the first validation that is worse than one before."""
-    return NTASGD(parameters, nonmonotone=0)
-
-
 def test_killed_around_the_trigger_of_averaging(folder, tmp_path, monkeypatch):
     def setting(**training):
-        jumping = {"learning_rate": 20.0, "schedule": Constant(), "clip": 1.0}
+        constant = {"learning_rate": 1.0, "schedule": Constant()}
         regularized = {"activation_regularization": 2.0, "temporal_activation_regularization": 1.0}
-        return dropped(folder, optimizer=averaging, **jumping, **regularized, **training)
+        averaging = averaging_from(3)
+        return dropped(folder, optimizer=averaging, **constant, **regularized, **training)
 
     whole, averaged = Run(tmp_path / "whole"), []
     with monkeypatch.context() as patch:

@@ -9,7 +9,7 @@ import pytest
 import sacrebleu
 from tiny import arguments as language_arguments
 from tiny import cache_in, write_text
-from tiny_pairs import SOURCE, TARGET, arguments, write_pairs
+from tiny_pairs import SIZE, SOURCE, TARGET, arguments, write_pairs
 
 from define.__main__ import main
 from define.data import Subwords
@@ -53,13 +53,16 @@ def test_bleu_is_that_of_sacrebleu():
 
 
 def test_a_run_has_scores_and_ten_translations(trained, capsys):
-    _, run = trained
+    folder, run = trained
     summary = RunSummary.from_json(run.summary)
     raw = json.loads(run.summary.read_text())
-    assert 0 <= raw["test_bleu"] <= 100 and 0 <= raw["valid_bleu"] <= 100
+    found = (run.path / "test.translations").read_text().splitlines()
+    references = (folder / "test.de").read_text().splitlines()
+    expected = sacrebleu.corpus_bleu(found, [references]).score
+    assert raw["test_bleu"] == pytest.approx(expected)
     assert raw["bleu_signature"].startswith("beams:2|nrefs:1")
-    assert summary.valid_perplexity == min(p for _, p in summary.history)
-    assert summary.valid_perplexity < 0.7 * summary.history[0][1] or len(summary.history) > 1
+    first, last = (perplexity for _, perplexity in summary.history)
+    assert summary.valid_perplexity == last < 0.8 * first < 0.8 * SIZE  # it learned
     report = (run.path / "translations.md").read_text()
     for name in ("source", "reference", "ours"):
         assert report.count(f"- {name}: ") == 10

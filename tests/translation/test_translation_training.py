@@ -1,3 +1,4 @@
+import copy
 import functools
 
 import pytest
@@ -40,15 +41,35 @@ def test_smoothed_labels_equal_the_formula(tied, smoothing):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("tied", [False, True])
+def test_smoothed_labels_of_models_in_other_number_formats(dtype, tied):
+    """Their error is that of the output layer itself, which rounds its logits."""
+    table = nn.Embedding(30, 8)
+    head = TiedSoftmax(table, 16) if tied else Softmax(16, 30)
+    nn.init.normal_(head.bias)
+    hidden, targets = torch.randn(50, 16), torch.randint(30, (50,))
+    hidden = hidden.to(dtype)
+    both = nn.ModuleList([table, head]).to(dtype)
+    exact: nn.Module = copy.deepcopy(both).double()[1]
+    log_prob = exact.log_prob(hidden.double())
+    nll = -log_prob.gather(-1, targets[:, None]).squeeze(-1)
+    expected = 0.9 * nll - 0.1 * log_prob.mean(-1)
+    found_nll, found = smoothed_nll(head, hidden, targets, 0.1)
+    tolerance = 1e-12 if dtype == torch.float64 else 16 * torch.finfo(dtype).eps
+    torch.testing.assert_close(found_nll.double(), nll, atol=tolerance, rtol=tolerance)
+    torch.testing.assert_close(found.double(), expected, atol=tolerance, rtol=tolerance)
+
+
 def test_padding_has_no_part_in_the_loss(folder):
     model = experiment(folder, small_define, dropout=0.0).model
     module = Translating(model, experiment(folder, small_define).training, 10)
     source = torch.tensor([[4, 5, 6, 1], [7, 1, 0, 0]])
     targets = torch.tensor([[5, 6, 1], [8, 1, -100]])
-    _, smoothed = module._losses((source, targets), 0.1)
+    _, smoothed = module.losses((source, targets), 0.1)
     alone = [
-        module._losses((source[:1], targets[:1]), 0.1)[1],
-        module._losses((source[1:, :2], targets[1:, :2]), 0.1)[1],
+        module.losses((source[:1], targets[:1]), 0.1)[1],
+        module.losses((source[1:, :2], targets[1:, :2]), 0.1)[1],
     ]
     torch.testing.assert_close(smoothed, torch.cat(alone))
     assert module.count_tokens((source, targets)) == 5

@@ -1,4 +1,4 @@
-"""What recipes take for an embedding, and how they draw it."""
+"""What recipes take for an embedding."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from torch import nn
 from define.embedding import DeFINE, Embedding
 from define.groups import Skip
 
-__all__ = ["MakeEmbedding", "Unit", "draw"]
+__all__ = ["MakeEmbedding", "Unit"]
 
 MakeEmbedding = Callable[[int, int], nn.Embedding | Embedding]
 """Makes an embedding from the size of the vocabulary and the width."""
@@ -41,12 +41,3 @@ class Unit:
         return lambda num_embeddings, embedding_dim: DeFINE(
             num_embeddings, embedding_dim, map=map(num_embeddings, embedding_dim), **options
         )
-
-
-def draw(embedding: nn.Embedding | Embedding, std: float) -> None:
-    """Draws an embedding anew, its table and output with the same deviation whatever its kind."""
-    if isinstance(embedding, Embedding):
-        embedding.std = std
-        embedding.reset_parameters()
-    else:
-        nn.init.normal_(embedding.weight, std=std)

@@ -6,9 +6,10 @@ from typing import Any
 from torch import nn
 
 from define.dropout import drop_words
-from define.embedding import AdaptiveEmbedding
+from define.embedding import bands, draw, tied_table
+from define.embedding.base import table_size
 from define.models import LSTM, LanguageModel, TransformerXL
-from define.recipes.embeddings import MakeEmbedding, draw
+from define.recipes.embeddings import MakeEmbedding
 from define.softmax import AdaptiveSoftmax, OutputLayer, TiedSoftmax
 
 __all__ = ["lstm", "transformer_xl"]
@@ -81,7 +82,7 @@ def lstm(
         module.embedding_dim,  # without Reduce, the unit ends wider
         hidden_size,
         num_layers,
-        output_size=_tied(module).embedding_dim if narrow else output_size,
+        output_size=table_size(tied_table(module))[1] if narrow else output_size,
         dropout=dropout,
         input_dropout=dropout if input_dropout is None else input_dropout,
         output_dropout=dropout if output_dropout is None else output_dropout,
@@ -93,16 +94,12 @@ def lstm(
     return LanguageModel(module, backbone, head)
 
 
-def _tied(embedding: nn.Module) -> Any:  # noqa: ANN401
-    """What the output shares its tables with."""
-    return getattr(embedding, "map", embedding)
-
-
 def _head(
     embedding: nn.Module, in_features: int, cutoffs: Sequence[int], bias: bool = False
 ) -> OutputLayer:
-    map = _tied(embedding)
-    if isinstance(map, AdaptiveEmbedding) or cutoffs:
-        bands = None if isinstance(map, AdaptiveEmbedding) else cutoffs
-        return AdaptiveSoftmax(map, in_features, bands, bias=bias, cluster_bias=bias)
+    map = tied_table(embedding)
+    if bands(map) is not None:
+        return AdaptiveSoftmax(map, in_features, bias=bias, cluster_bias=bias)
+    if cutoffs:
+        return AdaptiveSoftmax(map, in_features, cutoffs, bias=bias, cluster_bias=bias)
     return TiedSoftmax(map, in_features)

@@ -1,12 +1,11 @@
 """Translation: the Transformer of Vaswani et al., with any embedding."""
 
-from typing import Any, cast
+from typing import Any
 
 import torch
-from torch import nn
 
-from define.embedding import DeFINE, Embedding
-from define.recipes.embeddings import MakeEmbedding, draw
+from define.embedding import DeFINE, draw, tied_table
+from define.recipes.embeddings import MakeEmbedding
 from define.softmax import Softmax, TiedSoftmax
 from define.training import Fitting, InverseSquareRoot, TransformerAdam
 from define.translation import ParallelText, TranslationExperiment
@@ -67,15 +66,17 @@ def wmt14(
     torch.manual_seed(seed)
     size = len(data.open().tokenizer)
     modules = [embedding(size, embedding_dim) for _ in range(1 if share else 2)]
-    table = cast(nn.Embedding | Embedding, getattr(modules[-1], "map", modules[-1]))
-    std = _std(table.embedding_dim, embedding_dim) if embedding_std is None else embedding_std
+    # Hidden states are normalized, and the projection to a narrow table keeps their norm.
+    std = embedding_dim**-0.5 if embedding_std is None else embedding_std
     for module in modules:
         draw(module, std)
     model = TranslationModel(
         modules[0],
-        TiedSoftmax(table, embedding_dim) if tie else Softmax(embedding_dim, size),
+        TiedSoftmax(tied_table(modules[-1]), embedding_dim)
+        if tie
+        else Softmax(embedding_dim, size),
         target_embedding=None if share else modules[1],
-        scale=1 / std,  # for a standard embedding the square root of its width, as published
+        scale=1 / std,  # the square root of the width, as published
         num_layers=num_layers,
         num_heads=num_heads,
         inner_dim=inner_dim,
@@ -92,13 +93,6 @@ def wmt14(
         num_beams=beams,
         batch_size=batch_size,
     )
-
-
-def _std(map_dim: int, embedding_dim: int) -> float:
-    # Hidden states are normalized, so the products with a table of their width have deviation
-    # std * width ** 0.5. To a narrow table they come through a torch.nn.Linear, which is drawn such
-    # that it multiplies deviations with 3 ** -0.5.
-    return ((1 if map_dim == embedding_dim else 3) / map_dim) ** 0.5
 
 
 def multi30k(

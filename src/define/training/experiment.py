@@ -175,6 +175,9 @@ class Experiment(ABC, Generic[Model, Data, Settings]):
         """
         model: Any = self.model
         counts = model.parameter_counts()
+        perplexities = [perplexity for _, perplexity in found["history"]]
+        if found["start_perplexity"] is not None:
+            perplexities.append(found["start_perplexity"])
         return {
             "name": run.path.resolve().name,
             "embedding": type(model.embedding).__name__,
@@ -183,7 +186,7 @@ class Experiment(ABC, Generic[Model, Data, Settings]):
             "input_output": counts.input_output,
             "tokens_per_second": found["tokens"] / found["seconds"],
             "peak_memory": found["peak_memory"],
-            "valid_perplexity": min(perplexity for _, perplexity in found["history"]),
+            "valid_perplexity": min(perplexities),
             "seed": self.seed,
             "tokens": found["tokens"],
             "history": found["history"],

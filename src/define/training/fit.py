@@ -36,7 +36,7 @@ def fit(experiment: Experiment[Any, Any, Any], run: Run) -> dict[str, Any]:
 
     Returns:
         What training found out: tokens seen and the seconds that took, the peak of memory in bytes,
-        and the history of validations.
+        the history of validations, and the perplexity of weights that it started from.
 
     Raises:
         NonFiniteLossError: If the loss becomes NaN or infinite; weights and checkpoint stay as
@@ -49,6 +49,9 @@ def fit(experiment: Experiment[Any, Any, Any], run: Run) -> dict[str, Any]:
     # Not trainer.estimated_stepping_batches: it sets up the loader too early, and then a run that
     # resumes in its first epoch begins the text anew.
     steps = training.epochs * len(experiment.train_batches(0, training.devices))
+    resuming = run.checkpoint.is_file()
+    # Weights that training starts from may stay the best.
+    measured_first = experiment.start_from is not None and not resuming
     progress = _Progress(run, training.checkpoint_minutes, training.patience)
     csv = CSVLogger(run.path, name="logs")
     tensorboard = TensorBoardLogger(
@@ -74,7 +77,7 @@ def fit(experiment: Experiment[Any, Any, Any], run: Run) -> dict[str, Any]:
                 precision=training.precision,  # pyright: ignore[reportArgumentType]
                 gradient_clip_val=training.clip or None,
                 val_check_interval=1.0 / training.validations,
-                num_sanity_val_steps=0,
+                num_sanity_val_steps=-1 if measured_first else 0,
                 log_every_n_steps=50,
                 logger=[csv, tensorboard],
                 callbacks=[
@@ -94,7 +97,7 @@ def fit(experiment: Experiment[Any, Any, Any], run: Run) -> dict[str, Any]:
         trainer.fit(
             experiment.training_module(steps),
             datamodule=_Batches(experiment),
-            ckpt_path=run.checkpoint if run.checkpoint.is_file() else None,
+            ckpt_path=run.checkpoint if resuming else None,
             weights_only=False,
         )
     if not trainer.is_global_zero:
@@ -129,7 +132,8 @@ class _Lines(pl.Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         perplexity = trainer.callback_metrics["valid_perplexity"].item()
-        self._log(trainer, f"validation perplexity {perplexity:.2f}")
+        when = " before the first step" if trainer.sanity_checking else ""
+        self._log(trainer, f"validation perplexity {perplexity:.2f}{when}")
 
     def _log(self, trainer: pl.Trainer, text: str) -> None:
         epoch = f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}"
@@ -143,7 +147,8 @@ class _Measured(pl.Callback):
         self._experiment = experiment
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        pl_module.log_dict(dict(self._experiment.measurements()), sync_dist=True)
+        if not trainer.sanity_checking:
+            pl_module.log_dict(dict(self._experiment.measurements()), sync_dist=True)
 
 
 class _Batches(pl.LightningDataModule):
@@ -197,6 +202,7 @@ class _Progress(pl.Callback):
         self.stopped = False
         self.peak_memory: int | None = None  # over all starts of the run
         self.history: list[tuple[int, float]] = []  # tokens seen, validation perplexity
+        self.start_perplexity: float | None = None  # of weights that training started from
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -206,6 +212,7 @@ class _Progress(pl.Callback):
             "stopped": self.stopped,
             "peak_memory": self.peak_memory,
             "history": [list(point) for point in self.history],
+            "start_perplexity": self.start_perplexity,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -214,6 +221,7 @@ class _Progress(pl.Callback):
         self.best = state_dict["best"]
         self.stopped = state_dict["stopped"]
         self.peak_memory = state_dict.get("peak_memory")  # older checkpoints lack it
+        self.start_perplexity = state_dict.get("start_perplexity")
         self.history = [(tokens, perplexity) for tokens, perplexity in state_dict["history"]]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -250,10 +258,13 @@ class _Progress(pl.Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         perplexity = trainer.callback_metrics["valid_perplexity"].item()
-        before = [p for _, p in self.history]
-        self.history.append((self.tokens, perplexity))
-        if self._patience and nonmonotonic(before, perplexity, self._patience):
-            self.stopped = trainer.should_stop = True
+        if trainer.sanity_checking:
+            self.start_perplexity = perplexity
+        else:
+            before = [p for _, p in self.history]
+            self.history.append((self.tokens, perplexity))
+            if self._patience and nonmonotonic(before, perplexity, self._patience):
+                self.stopped = trainer.should_stop = True
         score = cast(TrainingModule, pl_module).score()
         if score < self.best:
             self.best = score

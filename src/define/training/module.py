@@ -87,7 +87,7 @@ class TrainingModule(pl.LightningModule):
         self.log("valid_loss", loss, sync_dist=True)  # the same on all; else Lightning warns
         self.log("valid_perplexity", loss.exp(), prog_bar=True, sync_dist=True)
         optimizer = self.trainer.optimizers[0]
-        if isinstance(optimizer, AveragedSGD):
+        if isinstance(optimizer, AveragedSGD) and not self.trainer.sanity_checking:
             optimizer.observe(loss.item())
 
     def configure_optimizers(self) -> OptimizerLRScheduler:

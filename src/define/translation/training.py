@@ -31,7 +31,7 @@ def smoothed_nll(
               = -\log p_t + \epsilon \Big( z_t - \frac{1}{V} \sum_v z_v \Big)
 
     On the right, the mean of the logits z is that of the table's rows, so the logits of a batch
-    are never held. In float32, whatever the precision of training.
+    are never held. In float32 at least, whatever the precision of training.
 
     Reference:
         | Rethinking the Inception Architecture for Computer Vision (Szegedy et al. 2016), Sec. 7
@@ -47,11 +47,14 @@ def smoothed_nll(
     """
     nll = head(hidden, targets)
     with torch.autocast(hidden.device.type, enabled=False):
-        table = head.table.float()
+        dtype = torch.promote_types(head.table.dtype, torch.float32)
+        projected = head.projection(hidden.to(head.table.dtype)).to(dtype)
+        table = head.table.to(dtype)
         difference = F.embedding(targets, table) - table.mean(0)  # (rows, n)
-        excess = (head.projection(hidden.float()) * difference).sum(-1)
+        excess = (projected * difference).sum(-1)
         if head.bias is not None:
-            excess = excess + head.bias[targets] - head.bias.mean()
+            bias = head.bias.to(dtype)
+            excess = excess + bias[targets] - bias.mean()
     return nll, nll + smoothing * excess
 
 
@@ -80,7 +83,7 @@ class Translating(TrainingModule):
         return int((batch[1] != IGNORED).sum())
 
     def training_step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
-        nll, smoothed = self._losses(batch, self.label_smoothing)
+        nll, smoothed = self.losses(batch, self.label_smoothing)
         loss = smoothed.mean()
         self.check(loss)
         self.log("train_loss", loss, prog_bar=True)
@@ -88,11 +91,11 @@ class Translating(TrainingModule):
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor]) -> None:
-        nll, _ = self._losses(batch, 0.0)
+        nll, _ = self.losses(batch, 0.0)
         self.add_validation(nll.sum(), len(nll))
 
-    def _losses(self, batch: tuple[Tensor, Tensor], smoothing: float) -> tuple[Tensor, Tensor]:
-        """Those of the targets that are words, (rows,) each."""
+    def losses(self, batch: tuple[Tensor, Tensor], smoothing: float) -> tuple[Tensor, Tensor]:
+        """Plain and smoothed losses of the targets that are words, (rows,) each."""
         source, targets = batch
         model = cast(Translator, self.model)
         kept = targets != IGNORED
