@@ -22,7 +22,7 @@ def command(parser: "ArgumentParser", args: list[str]) -> None:
     from define.files import write_text
     from define.recipes.settings import (
         RECIPES,
-        check_free,
+        begin,
         config_text,
         make_experiment,
         recipe_parser,
@@ -49,12 +49,11 @@ def command(parser: "ArgumentParser", args: list[str]) -> None:
         folder = Path("runs") / f"{name}-{kind}-{settings.seed}"
 
     run = Run(folder)
-    check_free(run, name, settings)
-    config = config_text(name, settings)
+    settings = begin(run, name, settings)
     experiment = make_experiment(name, settings)  # before the folder is taken: it may be wrong
     run.path.mkdir(parents=True, exist_ok=True)
-    if not (run.config.exists() and run.vocabulary.exists()):  # else it goes on with these
-        write_text(run.config, config)
+    if not run.begun:
+        write_text(run.config, config_text(name, settings))
     experiment.train(run)
     print(table_of([summary_of(run)]))
 

@@ -5,9 +5,12 @@ from collections.abc import Callable
 from dataclasses import fields
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any, cast, get_type_hints
+
+import torch
 
 from define import recipes
+from define.embedding import tied_table
 from define.training import MACHINE, Experiment, Run, Training
 
 if TYPE_CHECKING:
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "RECIPES",
-    "check_free",
+    "begin",
     "config_text",
     "make_experiment",
     "open_run",
@@ -113,7 +116,7 @@ def make_experiment(name: str, settings: "Namespace") -> Experiment:
 
 
 def _read(run: Run) -> "tuple[str, Namespace]":
-    """The recipe of a run, and its settings."""
+    """The recipe of a run, and its settings as they are written."""
     first, _, text = run.config.read_text("utf-8").partition("\n")
     name = first.removeprefix(_HEAD)
     if name not in RECIPES:
@@ -121,16 +124,32 @@ def _read(run: Run) -> "tuple[str, Namespace]":
     return name, recipe_parser(name).parse_string(text)
 
 
-def check_free(run: Run, name: str, settings: "Namespace") -> None:
-    """Checks that a run's folder holds no finished run and, if one was begun, these settings.
+def _as_before(name: str, settings: "Namespace") -> "Namespace":
+    """Fills in what a recipe left open when a run was begun, and fills in otherwise now.
 
-    Those of the machine may be others: see `MACHINE`.
+    Up to version 0.1, whose settings of translation have sizes of batches of text, narrow tables
+    of translation were drawn wider, and what is embedded was scaled by the inverse.
+    """
+    before = any(setting in settings for setting in _former(_recipe(name)))
+    if before and settings.embedding_std is None:
+        make = recipe_parser(name).instantiate(_resolved(name, settings.clone())).embedding
+        with torch.device("meta"):
+            table = tied_table(make(settings.data.vocabulary_size, settings.embedding_dim))
+        narrow = table.embedding_dim != settings.embedding_dim
+        settings.embedding_std = ((3 if narrow else 1) / cast(int, table.embedding_dim)) ** 0.5
+    return settings
+
+
+def begin(run: Run, name: str, settings: "Namespace") -> "Namespace":
+    """The settings to begin a run with, or to go on with in a folder where one was begun.
+
+    Those of the machine may then be others, see `MACHINE`; all else stays what it was.
 
     Raises:
-        ValueError: If it holds a finished run, or one with other settings.
+        ValueError: If the folder holds a finished run, or one with other settings.
     """
-    if not (run.config.exists() and run.vocabulary.exists()):
-        return  # its training never began
+    if not run.begun:
+        return settings
     lines = (_compared(*_read(run)), _compared(name, settings))
     for theirs, ours in zip_longest(*lines, fillvalue=""):
         if theirs != ours:
@@ -140,6 +159,10 @@ def check_free(run: Run, name: str, settings: "Namespace") -> None:
             )
     if run.summary.exists():
         raise ValueError(f"{run.path} is a finished run: name another --run.")
+    _, theirs = _read(run)
+    for setting in MACHINE:
+        theirs[f"training.{setting}"] = settings[f"training.{setting}"]
+    return _as_before(name, theirs)
 
 
 def _compared(name: str, settings: "Namespace") -> list[str]:
@@ -163,6 +186,7 @@ def open_run(folder: Path, data_path: Path | None = None) -> tuple[Experiment, R
     """
     run = Run.open(folder)
     name, settings = _read(run)
+    settings = _as_before(name, settings)
     for setting, file in _kind(name).settings_of_run(run).items():
         settings[setting] = file
     if data_path is not None:

@@ -26,7 +26,7 @@ __all__ = ["fit"]
 logger = logging.getLogger("define")
 
 
-def fit(experiment: Experiment[Any, Any, Any], run: Run) -> dict[str, Any]:
+def fit(experiment: Experiment, run: Run) -> dict[str, Any]:
     """Trains a model, or goes on from the run's checkpoint.
 
     Args:
@@ -143,7 +143,7 @@ class _Lines(pl.Callback):
 class _Measured(pl.Callback):
     """Logs numbers of the model at each validation."""
 
-    def __init__(self, experiment: Experiment[Any, Any, Any]) -> None:
+    def __init__(self, experiment: Experiment) -> None:
         self._experiment = experiment
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -158,7 +158,7 @@ class _Batches(pl.LightningDataModule):
     from here: Lightning loads it too, but takes the number of batches before.
     """
 
-    def __init__(self, experiment: Experiment[Any, Any, Any]) -> None:
+    def __init__(self, experiment: Experiment) -> None:
         super().__init__()
         self._train, self._valid = experiment.train_batches, experiment.valid_batches
         self._made: Any = None

@@ -48,6 +48,11 @@ class Run:
     def summary(self) -> Path:
         return self.path / "summary.json"
 
+    @property
+    def begun(self) -> bool:
+        """Whether a training was begun here, so that its settings stand."""
+        return self.config.exists() and self.vocabulary.exists()
+
     @classmethod
     def open(cls, path: Path) -> "Run":
         """A run that has weights.
