@@ -4,14 +4,16 @@ import torch
 import transformers
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
 
 import define.huggingface  # noqa: F401  # AutoModel then knows our checkpoints
 from define.__main__ import main
-from define.embedding import DeFINE
+from define.compression import rank_weights, read_weights, stored_bytes
+from define.embedding import DeFINE, RoundedEmbedding
 from define.huggingface import embedding_of
-from define.huggingface.compress import compress, load_plain, read_weights
+from define.huggingface.compress import compress, compress_to, load_plain
 
-WIDTHS = ("--map", "8", "--expand_dim", "16", "--rounds", "2")
+WIDTHS = ("--map", "8", "--expand_dim", "16", "--rounds", "2", "--accept")
 
 
 def small(size, width, padding_idx=None):
@@ -25,9 +27,9 @@ def relative_error(table, other):
 
 def words(size, **special):
     vocabulary = {f"w{i}": i for i in range(size)}
-    return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(WordLevel(vocabulary, unk_token="w0")), **special
-    )
+    tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="w0"))
+    tokenizer.pre_tokenizer = WhitespaceSplit()
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
 
 
 @pytest.fixture
@@ -59,14 +61,87 @@ def test_command_compresses_a_checkpoint(checkpoint, tmp_path, capsys):
     model(torch.tensor([[1, 2, 5]]))
 
 
-def test_share_says_its_widths(checkpoint, tmp_path, capsys):
+@pytest.fixture
+def sorted_checkpoint(tmp_path):
+    """A model with a vocabulary that is large enough to be worth some bytes, and its tokenizer."""
+    config = transformers.GPT2Config(
+        vocab_size=2000, n_embd=64, n_layer=1, n_head=2, n_positions=64, pad_token_id=None
+    )
+    model = transformers.GPT2LMHeadModel(config)
+    model.save_pretrained(tmp_path / "plain")
+    words(2000, unk_token="w0").save_pretrained(tmp_path / "plain")
+    return tmp_path / "plain"
+
+
+@pytest.mark.parametrize("share", [0.3, 0.1])
+def test_a_share_of_the_bytes_is_kept_to_on_disk(sorted_checkpoint, tmp_path, capsys, share):
+    text = tmp_path / "text"
+    text.write_text("w3 w4 w5 w9\n" * 40)
     output = tmp_path / "small"
-    main(["compress", str(checkpoint), "--output", str(output), "--share", "0.5", "--rounds", "1"])
-    embedding = embedding_of(transformers.AutoModelForCausalLM.from_pretrained(output))
-    count = sum(p.numel() for p in embedding.parameters())
-    assert count <= 0.5 * tiny_models.V * tiny_models.M
-    assert f"map={embedding.map_dim}, " in (printed := capsys.readouterr().out)
-    assert f"{count:,} parameters" in printed
+    options = ("--share", str(share), "--text", str(text), "--accept")
+    main(["compress", str(sorted_checkpoint), "--output", str(output), *options])
+    plain = transformers.GPT2LMHeadModel.from_pretrained(sorted_checkpoint)
+    model = transformers.AutoModelForCausalLM.from_pretrained(output)
+    embedding = embedding_of(model)
+    assert isinstance(embedding, RoundedEmbedding)
+    assert model.get_output_embeddings().embedding is embedding
+    table = plain.get_input_embeddings().weight
+    saved = stored_bytes(plain) - (output / "model.safetensors").stat().st_size
+    header = 20_000
+    assert saved >= (1 - share) * table.nbytes - header
+    printed = capsys.readouterr()
+    assert f"-> {stored_bytes(embedding):,} bytes" in printed.out
+    assert stored_bytes(embedding) <= share * table.nbytes
+    assert "160 tokens counted, 4 of 2,000 occur" in printed.out
+    assert "error" in printed.err  # progress also where output is piped
+    frequent = [3, 4, 5, 9]
+    rows = embedding.weight
+    assert relative_error(table[frequent], rows[frequent]) < 0.8 * relative_error(table, rows)
+    assert "perplexity" in (output / "README.md").read_text()
+
+
+def test_outputs_that_change_much_are_not_written_unless_accepted(
+    sorted_checkpoint, tmp_path, capsys
+):
+    # Logits of a trained model: far from uniform, so that a poor table is seen.
+    model = transformers.GPT2LMHeadModel.from_pretrained(sorted_checkpoint)
+    with torch.no_grad():
+        model.transformer.ln_f.weight.fill_(30.0)
+    model.save_pretrained(sorted_checkpoint)
+    weights = tmp_path / "weights"
+    weights.write_text("".join(f"{int(i > 1990)}\n" for i in range(2000)))
+    text = ("--text", tmp_path / "text")
+    text[1].write_text("w3 w4 w5 w9\n")
+    output = ("--output", tmp_path / "small")
+    options = (*output, "--share", "0.03")
+    message = failure(capsys, sorted_checkpoint, *options, "--weights", weights)
+    assert "Outputs changed much" in message and not output[1].exists()
+    main(["compress", *map(str, (sorted_checkpoint, *options, "--weights", weights, "--accept"))])
+    assert "perplexity" in capsys.readouterr().out and output[1].exists()
+
+
+def test_what_sentence_transformers_keeps_travels_along(tmp_path):
+    folder = tmp_path / "plain"
+    tiny_models.bert().base_model.save_pretrained(folder)
+    words(tiny_models.V, unk_token="w0").save_pretrained(folder)
+    (folder / "1_Pooling").mkdir()
+    for name in ("modules.json", "1_Pooling/config.json"):
+        (folder / name).write_text("[]")
+    output = tmp_path / "small"
+    main(["compress", str(folder), "--output", str(output), "--share", "0.9", "--accept"])
+    for name in ("modules.json", "1_Pooling/config.json", "tokenizer.json"):
+        assert (output / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_weights_by_rank_serve_a_sorted_vocabulary(sorted_checkpoint):
+    model = transformers.GPT2LMHeadModel.from_pretrained(sorted_checkpoint)
+    table = model.get_input_embeddings().weight.detach()
+    errors = {}
+    for name, weights in (("rank", rank_weights(2000)), ("equal", None)):
+        compressed, result = compress_to(model, weights, share=0.1)
+        assert result.embedding[1].bytes <= 0.1 * result.embedding[0].bytes
+        errors[name] = relative_error(table[:50], embedding_of(compressed).weight[:50])
+    assert errors["rank"] < 0.5 * errors["equal"]
 
 
 def test_a_table_of_low_rank_costs_nothing():
@@ -125,8 +200,8 @@ def test_weights_are_read_from_a_file(checkpoint, tmp_path, capsys):
 def test_what_cannot_be_compressed_is_said(checkpoint, tmp_path, capsys):
     output = ("--output", tmp_path / "small")
     assert "no config.json" in failure(capsys, tmp_path, *output, *WIDTHS)
-    assert "share=0.001" in failure(capsys, checkpoint, *output, "--share", "0.001")
-    assert "--share or --map" in failure(capsys, checkpoint, *output)
+    assert "are too few for" in failure(capsys, checkpoint, *output, "--share", "0.001")
+    assert "--max_bytes and --map" in failure(capsys, checkpoint, *output)
     assert "exists already" in failure(capsys, checkpoint, "--output", tmp_path, *WIDTHS)
     main(["compress", str(checkpoint), *map(str, output), *WIDTHS])
     again = ("--output", tmp_path / "smaller")

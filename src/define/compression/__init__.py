@@ -3,6 +3,13 @@
 from define.compression.budget import Widths, widths_for_share
 from define.compression.fit import Fit, fit_embedding
 from define.compression.rounding import Candidate, Compressed, compress_table, stored_bytes
+from define.compression.vectors import (
+    load_table,
+    rank_weights,
+    read_vectors,
+    read_weights,
+    save_table,
+)
 
 __all__ = [
     "Candidate",
@@ -11,6 +18,11 @@ __all__ = [
     "Widths",
     "compress_table",
     "fit_embedding",
+    "load_table",
+    "rank_weights",
+    "read_vectors",
+    "read_weights",
+    "save_table",
     "stored_bytes",
     "widths_for_share",
 ]

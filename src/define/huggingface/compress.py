@@ -10,7 +10,7 @@ import transformers
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from define.compression import fit_embedding
+from define.compression import Compressed, compress_table, fit_embedding, stored_bytes
 from define.embedding import tied_table
 from define.embedding.tables import table_size
 from define.huggingface.files import check_tokenizer
@@ -18,12 +18,12 @@ from define.huggingface.head import TiedHead
 from define.huggingface.replace import replace_embedding
 from define.huggingface.tables import chosen_tables
 
-__all__ = ["Compression", "Size", "compress", "load_plain", "read_weights"]
+__all__ = ["Compression", "Size", "compress", "compress_to", "load_plain"]
 
 
 @dataclass(frozen=True)
 class Size:
-    """Parameters and their bytes, each counted once however often it is used."""
+    """Parameters and bytes, each tensor counted once however often it is used."""
 
     parameters: int
     bytes: int
@@ -39,6 +39,7 @@ class Compression:
         head_error: The same for the tied head; None if no head is tied.
         embedding: Size of the table before and of the embedding after, in that order.
         model: Size of the whole model before and after.
+        table: What was tried within a number of bytes; None for an embedding of the caller's.
     """
 
     linear_error: float
@@ -46,17 +47,20 @@ class Compression:
     head_error: float | None
     embedding: tuple[Size, Size]
     model: tuple[Size, Size]
+    table: Compressed | None = None
 
     def __str__(self) -> str:
-        lines = [f"relative error of the table: {self.error:.4f} (linear {self.linear_error:.4f})"]
+        lines = [] if self.table is None else [str(self.table)]
+        linear = "" if self.table is not None else f" (linear {self.linear_error:.4f})"
+        lines.append(f"relative error of the table: {self.error:.4f}{linear}")
         if self.head_error is not None:
             lines.append(f"relative error of the tied head's table: {self.head_error:.4f}")
         for name, (before, after) in (("embedding", self.embedding), ("model", self.model)):
-            lines.append(
-                f"{name}: {before.parameters:,} -> {after.parameters:,} parameters "
-                f"({after.parameters / before.parameters:.3f}), "
-                f"{before.bytes:,} -> {after.bytes:,} bytes"
-            )
+            parameters = f"{before.parameters:,} -> {after.parameters:,} parameters"
+            if self.table is None:
+                parameters += f" ({after.parameters / before.parameters:.3f})"
+            share = "" if self.table is None else f" ({after.bytes / before.bytes:.4f})"
+            lines.append(f"{name}: {parameters}, {before.bytes:,} -> {after.bytes:,} bytes{share}")
         return "\n".join(lines)
 
 
@@ -108,6 +112,48 @@ def compress(
     return model, Compression(fit.start, fit.error, head_error, (old, new), (whole, _size(model)))
 
 
+def compress_to(
+    model: PreTrainedModel,
+    weights: Tensor | None = None,
+    *,
+    share: float | None = None,
+    max_bytes: int | None = None,
+    report: Callable[[str], None] = lambda _: None,
+) -> tuple[PreTrainedModel, Compression]:
+    """A model whose token table is stored within a number of bytes, in the best way for it.
+
+    A head that was tied to the table reads the same stored rows.
+
+    Args:
+        model: A plain model of transformers; it stays as it is.
+        weights: What an error in each row costs, such as counts of the tokens (V).
+        share: Most bytes over those of the table in float32.
+        max_bytes: Most bytes; give either.
+        report: Called with a line for each way that was tried.
+
+    Returns:
+        A model of a class of this package that shares all other weights, and what it cost.
+
+    Raises:
+        ValueError: If the model has no input embedding or one of this package already, or nothing
+            keeps to the budget.
+    """
+    table = chosen_tables(model, None)[0]
+    old, whole = _size(table.module), _size(model)
+    found = compress_table(
+        table.weight,
+        weights,
+        share=share,
+        max_bytes=max_bytes,
+        padding_idx=table.padding_idx,
+        report=report,
+    )
+    model = replace_embedding(model, found.embedding)
+    sizes = (old, _size(found.embedding)), (whole, _size(model))
+    error = found.taken.error
+    return model, Compression(error, error, error if table.heads else None, *sizes, table=found)
+
+
 @torch.no_grad()
 def _fit_head(head: TiedHead, table: Tensor, weights: Tensor | None) -> float:
     """Sets the head's projection so that its table is the nearest, up to a constant row."""
@@ -123,10 +169,7 @@ def _fit_head(head: TiedHead, table: Tensor, weights: Tensor | None) -> float:
 
 
 def _size(module: nn.Module) -> Size:
-    parameters = list(module.parameters())
-    return Size(
-        sum(p.numel() for p in parameters), sum(p.numel() * p.element_size() for p in parameters)
-    )
+    return Size(sum(p.numel() for p in module.parameters()), stored_bytes(module))
 
 
 def load_plain(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
@@ -154,19 +197,3 @@ def load_plain(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase |
     tokenizer = AutoTokenizer.from_pretrained(folder)
     check_tokenizer(model, tokenizer)
     return model, tokenizer
-
-
-def read_weights(path: Path) -> Tensor:
-    """Numbers from a text file, one a line, in the order of ids.
-
-    Raises:
-        ValueError: If a line is no number.
-    """
-    numbers = []
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                numbers.append(float(line))
-            except ValueError:
-                raise ValueError(f"{path}, line {number}: {line.strip()!r} is no number.") from None
-    return torch.tensor(numbers, dtype=torch.float64)

@@ -164,11 +164,11 @@ def install(
 
 
 def shared_names(model: PreTrainedModel) -> dict[str, str]:
-    """Second names of parameters: {name: the name that they are saved by}."""
+    """Second names of tensors: {name: the name that they are saved by}."""
     names: dict[str, str] = {}
     for place in places_of(model):
         owner = place.owner(model)
         others = [*place.inputs[1:], *(f"{key}.embedding" for key in place.heads)]
-        for key, _ in owner.named_parameters():
+        for key in owner.state_dict():  # also codes, which are no parameters
             names |= {f"{n}.{key}": f"{place.name}.{key}" for n in others if n != place.name}
     return names

@@ -81,10 +81,12 @@ class DefineModel(_Base):
 
     def mark_tied_weights_as_initialized(self, loading_info: Any) -> None:  # noqa: ANN401
         # One module under two names: marking the second would hide that the first is missing.
+        # transformers' own knows parameters alone; packed codes are buffers.
         missing = {*shared_names(self).values()} & set(loading_info.missing_keys)
-        super().mark_tied_weights_as_initialized(loading_info)
+        for name in self.all_tied_weights_keys:
+            cast(Any, self.get_parameter_or_buffer(name))._is_hf_initialized = True
         for name in missing:
-            cast(Any, self.get_parameter(name))._is_hf_initialized = False
+            cast(Any, self.get_parameter_or_buffer(name))._is_hf_initialized = False
         loading_info.missing_keys |= missing
 
     def _adjust_bias(self, output_embeddings: nn.Module, input_embeddings: nn.Module) -> None:

@@ -1,0 +1,145 @@
+"""Tables of word vectors as files: read from any program, kept in few bytes, read back."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from define.embedding.description import build, describe
+
+__all__ = ["load_table", "rank_weights", "read_vectors", "read_weights", "save_table"]
+
+_TENSORS, _DESCRIPTION, _WORDS = "embedding.safetensors", "embedding.json", "words.txt"
+
+
+def read_vectors(path: Path) -> tuple[Float[Tensor, "rows features"], list[str] | None]:
+    """Reads a table of word vectors, and the words where the file has them.
+
+    Args:
+        path: A NumPy array `.npy`; a `.safetensors` file, of which the largest matrix is taken;
+            KeyedVectors of gensim (`.kv`, with the array beside it); or text as word2vec and GloVe
+            write it, a word and its numbers a line, with or without a first line of sizes.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it holds no table; in a text, the line is named.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"The table {path} is no file.")
+    if path.suffix == ".npy":
+        import numpy as np
+
+        try:
+            array = np.load(path, allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise ValueError(f"{path} is no array of numbers: {error}") from error
+        return _checked(path, torch.from_numpy(array)), None
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            matrices = [t for t in load_file(path).values() if t.dim() == 2]
+        except SafetensorError as error:
+            raise ValueError(f"{path} is not a whole safetensors file: {error}.") from error
+        if not matrices:
+            raise ValueError(f"{path} has no matrix.")
+        return _checked(path, max(matrices, key=lambda matrix: matrix.numel())), None
+    if path.suffix in (".kv", ".bin", ".pkl"):
+        raise ValueError(
+            f"{path}: {path.suffix} files can run programs or have no fixed format; write text "
+            "with save_word2vec_format(path), or numpy.save(path, vectors.vectors)."
+        )
+    return _read_text(path)
+
+
+def _read_text(path: Path) -> tuple[Tensor, list[str]]:
+    words, rows, width = [], [], None
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for number, line in enumerate(file, 1):
+            parts = line.rstrip().split(" ")
+            if number == 1 and len(parts) == 2 and all(part.isdigit() for part in parts):
+                width = int(parts[1])  # word2vec: how many rows and columns
+                continue
+            width = len(parts) - 1 if width is None else width
+            # Some words of GloVe contain spaces.
+            numbers = parts[-width:] if width else []
+            try:
+                rows.append(torch.tensor([float(x) for x in numbers]))
+            except ValueError:
+                raise ValueError(f"{path}, line {number}: not a word and numbers.") from None
+            if not width or len(numbers) != width:
+                raise ValueError(f"{path}, line {number}: {len(numbers)} numbers, not {width}.")
+            words.append(" ".join(parts[:-width]))
+    if not rows:
+        raise ValueError(f"{path} has no rows.")
+    return _checked(path, torch.stack(rows)), words
+
+
+def _checked(path: Path, table: Tensor) -> Tensor:
+    if table.dim() != 2 or not table.is_floating_point() or not table.numel():
+        raise ValueError(
+            f"{path} must hold a matrix of real numbers, not {table.dtype} {tuple(table.shape)}."
+        )
+    return table.float()
+
+
+def rank_weights(num_embeddings: int) -> Float[Tensor, " num_embeddings"]:
+    """Zipf's law for a vocabulary that is sorted by frequency, as most tokenizers' nearly are."""
+    return 1 / torch.arange(10.0, num_embeddings + 10, dtype=torch.float64)
+
+
+def read_weights(path: Path) -> Tensor:
+    """Numbers from a text file, one a line, in the order of ids.
+
+    Raises:
+        ValueError: If a line is no number.
+    """
+    numbers = []
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                numbers.append(float(line))
+            except ValueError:
+                raise ValueError(f"{path}, line {number}: {line.strip()!r} is no number.") from None
+    return torch.tensor(numbers, dtype=torch.float64)
+
+
+def save_table(folder: Path, embedding: nn.Module, words: Sequence[str] | None = None) -> None:
+    """Writes an embedding, and its words one a line, to a new folder."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True)
+    save_file(
+        {name: tensor.contiguous() for name, tensor in embedding.state_dict().items()},
+        folder / _TENSORS,
+    )
+    (folder / _DESCRIPTION).write_text(json.dumps(describe(embedding)) + "\n", "utf-8")
+    if words is not None:
+        (folder / _WORDS).write_text("".join(f"{word}\n" for word in words), "utf-8")
+
+
+def load_table(folder: str | Path) -> tuple[Any, list[str] | None]:
+    """Reads what :func:`save_table` wrote: the embedding, and its words if there are some.
+
+    Example:
+        >>> import tempfile
+        >>> from define import RoundedEmbedding
+        >>> embedding = RoundedEmbedding.from_pretrained(torch.randn(50, 8), bits=4)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_table(Path(folder, "small"), embedding)
+        ...     loaded, _ = load_table(Path(folder, "small"))
+        >>> torch.equal(loaded.weight, embedding.weight)
+        True
+    """
+    from safetensors.torch import load_file
+
+    folder = Path(folder)
+    embedding = build(json.loads((folder / _DESCRIPTION).read_text("utf-8")))
+    embedding.load_state_dict(load_file(folder / _TENSORS))
+    words = folder / _WORDS
+    return embedding, words.read_text("utf-8").split("\n")[:-1] if words.is_file() else None

@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from define.__main__ import main
+from define.compression import load_table, read_vectors, stored_bytes
+
+
+def table(v=300, m=8):
+    return torch.randn(v, m, generator=torch.Generator().manual_seed(0))
+
+
+def write(path, rows):
+    if path.suffix == ".npy":
+        np.save(path, rows.numpy())
+    elif path.suffix == ".safetensors":
+        save_file({"few": rows[:3].clone(), "table": rows, "bias": rows[0].clone()}, path)
+    else:
+        first = f"{len(rows)} {rows.shape[1]}\n" if path.suffix == ".w2v" else ""
+        lines = (f"w {i} {' '.join(map(str, row))}\n" for i, row in enumerate(rows.tolist()))
+        path.write_text(first + "".join(lines))
+
+
+@pytest.mark.parametrize("name", ["t.npy", "t.safetensors", "t.w2v"])
+def test_tables_of_other_programs_are_read(tmp_path, name):
+    rows = table()
+    write(tmp_path / name, rows)
+    read, words = read_vectors(tmp_path / name)
+    torch.testing.assert_close(read, rows)
+    assert words is None or name.endswith(".w2v")
+
+
+def test_words_are_read_with_their_rows(tmp_path):
+    (tmp_path / "glove.txt").write_text("the 1 2.5\n. . . -3 1e-2\n")
+    rows, words = read_vectors(tmp_path / "glove.txt")
+    assert words == ["the", ". . ."]
+    assert rows.tolist() == [[1, 2.5], [-3, pytest.approx(0.01)]]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("t.txt", b"", "has no rows"),
+        ("t.txt", b"the 1 2\nof 3 x\n", "line 2: not a word and numbers"),
+        ("t.txt", b"the 1 2\nof\n", "line 2: "),
+        ("t.npy", b"", "no array of numbers"),
+        ("t.npy", b"not an array", "no array of numbers"),
+        ("t.safetensors", b"junk", "not a whole safetensors file"),
+        ("t.kv", b"", "save_word2vec_format"),
+    ],
+)
+def test_what_is_no_table_is_named(tmp_path, name, content, message):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=message) as error:
+        read_vectors(path)
+    assert str(path) in str(error.value)
+
+
+def test_the_command_compresses_word_vectors(tmp_path, capsys):
+    source, output = tmp_path / "glove.txt", tmp_path / "small"
+    rows = table()
+    lines = (f"w{i} {' '.join(map(str, row))}\n" for i, row in enumerate(rows.tolist()))
+    source.write_text("".join(lines))
+    main(["compress", str(source), "--output", str(output), "--share", "0.3"])
+    embedding, words = load_table(output)
+    assert words == [f"w{i}" for i in range(300)]
+    assert stored_bytes(embedding) <= 0.3 * rows.nbytes
+    frequent = embedding.weight[:30].detach()
+    assert (frequent - rows[:30]).square().sum() < 0.01 * rows[:30].square().sum()
+    assert f"{stored_bytes(embedding):,} bytes" in capsys.readouterr().out
