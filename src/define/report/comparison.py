@@ -132,7 +132,7 @@ def _draw_parameters(axes: Axes, summaries: _Runs, styles: Sequence[Style]) -> N
         )
         # Above its bar, where a long name has room.
         axes.annotate(
-            shown_name(run.name, 48), (0, place - 0.25), (2, 1), textcoords="offset points"
+            shown_name(run.name, 48), (0, place - 0.25), (2, 3), textcoords="offset points"
         )
     axes.set_xlim(0, 1.15 * max(left))  # room for the totals
     axes.set_ylim(len(summaries) - 0.7, -0.75)  # the first run on top, as in the table

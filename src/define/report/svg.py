@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import unicodedata
 import warnings
@@ -65,10 +66,15 @@ def save(figure: Figure, path: str | Path) -> list[str]:
         path.write_text(svg(figure), "utf-8")
         return []
     missing: set[str] = set()
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        buffer = BytesIO()
-        figure.savefig(buffer, format=path.suffix[1:] or "png", facecolor=PAPER, dpi=_IMAGE_DPI)
+    buffer, fonts = BytesIO(), logging.getLogger("matplotlib.font_manager")
+    level = fonts.level
+    fonts.setLevel(logging.ERROR)  # a font for other scripts may be there in another weight alone
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            figure.savefig(buffer, format=path.suffix[1:] or "png", facecolor=PAPER, dpi=_IMAGE_DPI)
+    finally:
+        fonts.setLevel(level)
     for warning in caught:
         if found := re.match(r"Glyph (\d+) .* missing from", str(warning.message)):
             missing.add(chr(int(found[1])))
@@ -83,12 +89,11 @@ def save(figure: Figure, path: str | Path) -> list[str]:
 def fallback_fonts(text: str) -> list[str]:
     """Matplotlib's own font, and those installed that have what it lacks of some text."""
     families, missing = ["DejaVu Sans"], {c for c in text if not _has(c)}
-    for font in fontManager.ttflist if missing else ():
-        if font.weight != 400 or font.style != "normal" or font.name.startswith("Last Resort"):
-            continue  # Last Resort, which comes with Matplotlib, has a box for every character
-        covered = {c for c in missing if get_font(font.fname).get_char_index(ord(c))}
-        if covered:
-            families.append(font.name)
+    for font in fontManager.ttflist:
+        # Last Resort, which comes with Matplotlib, has a box for every character.
+        if missing and not font.name.startswith("Last Resort"):
+            covered = {c for c in missing if get_font(font.fname).get_char_index(ord(c))}
+            families += [font.name] if covered else []
             missing -= covered
     return families
 
