@@ -18,6 +18,7 @@ COMMANDS = (
     "analyze",
     "parameters",
     "embeddings",
+    "suggest",
     "cutoffs",
     "compress",
 )

@@ -24,7 +24,14 @@ from define.measures.counting import count_parameters, shapes_only
 from define.measures.table import MISSING, text_table
 from define.softmax import AdaptiveSoftmax, OutputLayer, TiedSoftmax
 
-__all__ = ["Cost", "EmbeddingCost", "cost_table", "embedding_costs"]
+__all__ = [
+    "Cost",
+    "EmbeddingCost",
+    "cost_table",
+    "default_cutoffs",
+    "embedding_costs",
+    "tied_output",
+]
 
 
 @dataclass(frozen=True)
@@ -131,7 +138,7 @@ def embedding_costs(
         "shared": shared,
     }
     if cutoffs is None:
-        cutoffs = _default_cutoffs(num_embeddings, embedding_dim)
+        cutoffs = default_cutoffs(num_embeddings, embedding_dim)
     stages: dict[str, _Stages] = {
         "standard": [(1, partial(nn.Embedding, embedding_dim=embedding_dim))]
     }
@@ -193,7 +200,7 @@ the method has fewer parameters than the standard one. Adaptive MAdds are expect
 law. Once trained, every embedding is a plain table of the standard size (to_embedding)."""
 
 
-def _default_cutoffs(num_embeddings: int, embedding_dim: int) -> tuple[int, ...] | None:
+def default_cutoffs(num_embeddings: int, embedding_dim: int) -> tuple[int, ...] | None:
     """Cutoffs at the shares of WikiText-103's; None where vocabulary or width are too small."""
     bands = (embedding_dim.bit_length() - 1) // 2  # tail bands: 4^bands <= m
     cutoffs = tuple(num_embeddings * share // 1000 for share in (75, 150, 750)[:bands])
@@ -203,11 +210,11 @@ def _default_cutoffs(num_embeddings: int, embedding_dim: int) -> tuple[int, ...]
 
 def _cost(name: str, stages: _Stages, num_embeddings: int, embedding_dim: int) -> EmbeddingCost:
     embedding = stages[-1][1](num_embeddings)
-    head = _tied(embedding)
+    head = tied_output(embedding)
 
     def break_even(tied: bool) -> int | None:
         def count(part: nn.Module) -> int:
-            return count_parameters(part, *([_tied(part)] if tied else []))
+            return count_parameters(part, *([tied_output(part)] if tied else []))
 
         return _break_even(stages, embedding_dim, count)
 
@@ -219,7 +226,7 @@ def _cost(name: str, stages: _Stages, num_embeddings: int, embedding_dim: int) -
     )
 
 
-def _tied(embedding: nn.Module) -> OutputLayer:
+def tied_output(embedding: nn.Module) -> OutputLayer:
     """The output layer that shares the embedding's table, without biases."""
     if bands(embedding) is not None:
         return AdaptiveSoftmax(embedding)

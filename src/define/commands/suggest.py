@@ -1,0 +1,14 @@
+"""Suggest an embedding for a vocabulary, from what was measured."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
+
+
+def command(parser: "ArgumentParser", args: list[str]) -> None:
+    """Runs the command."""
+    from define.measures.suggest import suggest, suggestion_text
+
+    parser.add_function_arguments(suggest)
+    print(suggestion_text(suggest(**parser.parse_args(args).as_dict())))
