@@ -35,7 +35,7 @@ def test_what_was_meant_is_asked(command, meant, capsys):
 
 def test_commands_that_were_meant(capsys):
     assert "Did you mean train?" in failure(capsys, "trian")
-    assert "train, evaluate" in failure(capsys, "xyz")
+    assert "The commands are train, runs, evaluate" in failure(capsys, "xyz")
     assert did_you_mean("xyz", ["train"]) == ""
 
 
