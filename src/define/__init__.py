@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         width_schedule,
     )
     from define.models import LSTM, Backbone, LanguageModel, TransformerXL
+    from define.recipes.loaded import load
     from define.softmax import (
         AdaptiveSoftmax,
         AdaptiveSoftmaxCost,
@@ -58,6 +59,7 @@ __all__ = [
     "choose_cutoffs",
     "fit_embedding",
     "group_schedule",
+    "load",
     "parameter_groups",
     "start_from_text",
     "width_schedule",
@@ -67,7 +69,7 @@ __all__ = [
 def __getattr__(name: str) -> object:
     # Parts are imported when first asked for: the command line's help then needs no torch.
     if name in __all__:
-        for part in ("groups", "embedding", "softmax", "models", "compression"):
+        for part in ("groups", "embedding", "softmax", "models", "compression", "recipes.loaded"):
             module = import_module(f"define.{part}")
             if name in module.__all__:
                 globals()[name] = found = getattr(module, name)

@@ -21,6 +21,7 @@ COMMANDS = (
     "suggest",
     "cutoffs",
     "compress",
+    "export",
 )
 """Names of the commands in the order of the help."""
 

@@ -1,5 +1,6 @@
 """A language model from its three parts: embedding, backbone (context model), output layer."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -94,6 +95,7 @@ class LanguageModel(nn.Module):
         *,
         temperature: float = 1.0,
         top_k: int | None = None,
+        banned: Sequence[int] = (),
         generator: torch.Generator | None = None,
     ) -> Int[Tensor, "batch new"]:
         """Continues each row of `tokens`; call it in evaluation mode.
@@ -103,6 +105,7 @@ class LanguageModel(nn.Module):
             max_new_tokens: Number of tokens to add.
             temperature: Divides the log-probabilities; 0 takes the likeliest token.
             top_k: Samples from the likeliest k tokens only.
+            banned: Ids that are never taken.
             generator: Source of random numbers, for reproducible samples.
 
         Returns:
@@ -112,10 +115,13 @@ class LanguageModel(nn.Module):
             raise ValueError(f"tokens {tuple(tokens.shape)} must hold at least one token a row.")
         if max_new_tokens < 0 or temperature < 0:
             raise ValueError(f"{max_new_tokens=} and {temperature=} must be at least 0.")
+        allowed = self.head.num_classes - len(set(banned))
+        if banned and not 1 <= (1 if top_k is None else top_k) <= allowed:
+            raise ValueError(f"{top_k=} must be at most the {allowed} ids that are not banned.")
         new, state = [], None
         for _ in range(max_new_tokens):
             hidden, state = self.hidden(tokens, state)
-            tokens = self._sample(hidden[:, -1], temperature, top_k, generator)
+            tokens = self._sample(hidden[:, -1], temperature, top_k, list(banned), generator)
             new.append(tokens)
         return torch.cat(new, -1) if new else tokens[:, :0]
 
@@ -124,14 +130,23 @@ class LanguageModel(nn.Module):
         hidden: Tensor,
         temperature: float,
         top_k: int | None,
+        banned: list[int],
         generator: torch.Generator | None,
     ) -> Tensor:
-        if temperature == 0:
+        if banned:
+            log_p = self.head.log_prob(hidden)
+            log_p[:, banned] = -torch.inf
+            top_k = 1 if temperature == 0 else top_k or log_p.shape[-1]
+            values, ids = log_p.topk(top_k)
+        elif temperature == 0:
             return self.head.predict(hidden)[:, None]
-        if top_k is None:
+        elif top_k is None:
             p = (self.head.log_prob(hidden) / temperature).softmax(-1)
             return torch.multinomial(p, 1, generator=generator)
-        values, ids = self.head.topk(hidden, top_k)
+        else:
+            values, ids = self.head.topk(hidden, top_k)
+        if temperature == 0:
+            return ids
         place = torch.multinomial((values / temperature).softmax(-1), 1, generator=generator)
         return ids.gather(-1, place)
 

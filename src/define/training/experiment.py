@@ -134,6 +134,14 @@ class Experiment(ABC, Generic[Model, Data, Settings]):
         """
         raise ValueError("This model continues no text: it translates (define translate).")
 
+    def perplexity(self, text: str) -> float:
+        """Perplexity per token of a text.
+
+        Raises:
+            ValueError: If this kind of model does not predict one text alone.
+        """
+        raise ValueError("This model predicts translations: evaluate measures it on pairs.")
+
     def translate(self, lines: list[str], **options: Any) -> list[str]:  # noqa: ANN401
         """Translates sentences.
 

@@ -1,7 +1,8 @@
 """A language model, its text, and how it learns it."""
 
 import math
-from collections.abc import Mapping
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -169,6 +170,8 @@ class LanguageModelExperiment(Experiment[LanguageModel, Text | PyDocs, Training]
         *,
         temperature: float = 1.0,
         top_k: int | None = None,
+        ban: Sequence[str] = (),
+        lines: int | None = None,
         seed: int = 1,
     ) -> str:
         """Continues a prompt with the model as it is; the text itself need not be there.
@@ -178,18 +181,54 @@ class LanguageModelExperiment(Experiment[LanguageModel, Text | PyDocs, Training]
             length: Tokens to add.
             temperature: See `LanguageModel.generate`.
             top_k: See `LanguageModel.generate`.
-            seed: Of the samples.
+            ban: Tokens that are never added, such as `<unk>`.
+            lines: Stops after so many line ends.
+            seed: Of the samples; those of another prompt are others.
+
+        Raises:
+            ValueError: If an argument is out of its range, or a token to ban is not there.
+        """
+        if lines is not None and lines < 1:
+            raise ValueError(f"{lines=} must be at least 1.")
+        corpus = self.corpus
+        known = {word: i for i, word in enumerate(corpus.vocabulary.words)} if ban else {}
+        if unknown := [word for word in ban if word not in known]:
+            raise ValueError(f"{unknown} to ban are not in the vocabulary.")
+        given = corpus.encode(prompt)
+        new = (
+            self.model.eval()
+            .generate(
+                # A line's end goes before: what follows is the beginning of a line.
+                torch.tensor([[corpus.end, *given]]),
+                length,
+                temperature=temperature,
+                top_k=top_k,
+                banned=[known[word] for word in ban],
+                # With the same draws, different prompts would soon go on with the same words.
+                generator=torch.Generator().manual_seed(seed + zlib.crc32(prompt.encode())),
+            )[0]
+            .tolist()
+        )
+        if lines is not None:
+            ends = [i for i, token in enumerate(new) if token == corpus.end]
+            new = new[: ends[lines - 1]] if len(ends) >= lines else new
+        # The prompt is given back as it was written, also where words of it are unknown.
+        text = corpus.decode([*given, *new])
+        return prompt.rstrip(" \t\r") + text[len(corpus.decode(given)) :]
+
+    def perplexity(self, text: str) -> float:
+        r"""Perplexity per token of any text with the model as it is; line ends count.
+
+        Args:
+            text: As the training text; each `\n` ends a line, and so does its end.
+
+        Raises:
+            ValueError: If it is empty.
         """
         corpus = self.corpus
-        given = corpus.encode(prompt)
-        new = self.model.eval().generate(
-            # A line's end goes before: what follows is the beginning of a line.
-            torch.tensor([[corpus.end, *given]]),
-            length,
-            temperature=temperature,
-            top_k=top_k,
-            generator=torch.Generator().manual_seed(seed),
-        )
-        # The prompt is given back as it was written, also where words of it are unknown.
-        text = corpus.decode([*given, *new[0].tolist()])
-        return prompt.rstrip(" \t\r") + text[len(corpus.decode(given)) :]
+        ids = corpus.encode(text.rstrip("\n"))
+        if not ids:
+            raise ValueError("The text is empty: it has no tokens.")
+        tokens = torch.tensor([corpus.end, *ids, corpus.end])
+        batches = Segments(tokens, 1, self.training.length, drop_last=False)
+        return math.exp(mean_nll(self.model, batches))

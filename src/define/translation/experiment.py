@@ -140,9 +140,9 @@ class TranslationExperiment(Experiment["TranslationModel", ParallelText, Fitting
         found = self.translate(source, num_beams=num_beams, batch_size=batch_size, title=split)
         score, signature = bleu(found, reference)
         signature = f"beams:{num_beams}|{signature}"
-        return TranslationEvaluation(self.perplexity(split), score, signature), found
+        return TranslationEvaluation(self._perplexity(split), score, signature), found
 
-    def perplexity(self, split: str) -> float:
+    def _perplexity(self, split: str) -> float:
         """Perplexity per target token, the end of a sentence counted, of the model as it is."""
         _, nll = self.token_nll(split)
         return math.exp(nll.double().mean())

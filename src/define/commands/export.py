@@ -1,0 +1,82 @@
+"""Write what needs nothing of this package: vectors of a run, or a plain checkpoint."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
+
+
+def command(parser: "ArgumentParser", args: list[str]) -> None:
+    """Runs the command."""
+    parser.add_argument("model", type=Path, help="folder of a run, or of a checkpoint")
+    parser.add_argument("--output", type=Path, required=True, help="new folder for the result")
+    parser.add_argument("--onnx", action="store_true", help="write an ONNX file too")
+    arguments = parser.parse_args(args)
+    if arguments.output.exists():
+        raise ValueError(f"{arguments.output} exists already: name another --output.")
+    from define.measures import is_checkpoint
+
+    write = _checkpoint if is_checkpoint(arguments.model) else _run
+    for file in write(arguments.model, arguments.output, arguments.onnx):
+        print(file)
+
+
+def _run(folder: Path, output: Path, onnx: bool) -> list[Path]:
+    """Each table of a run: for NumPy, for gensim and word2vec, and for torch."""
+    import numpy as np
+    from safetensors.torch import save_file
+    from torch import nn
+
+    from define.embedding import Embedding
+    from define.files import atomic_write
+    from define.recipes.loaded import load
+
+    run, files = load(folder), []
+    words = run.vocabulary.words
+    output.mkdir(parents=True)
+    for part, module in run.model.named_children():
+        if not isinstance(module, Embedding | nn.Embedding):
+            continue
+        table = module.weight.detach().float().cpu().contiguous()
+        with atomic_write(output / f"{part}.safetensors") as draft:
+            save_file({"weight": table}, draft)
+        with atomic_write(output / f"{part}.npy") as draft, draft.open("wb") as file:
+            np.save(file, table.numpy())
+        with (
+            atomic_write(output / f"{part}.txt") as draft,
+            draft.open("w", encoding="utf-8") as out,
+        ):
+            out.write(f"{len(words)} {table.shape[1]}\n")
+            for word, row in zip(words, table.tolist(), strict=True):
+                # Readers split at every space of Unicode, and words may hold some of those.
+                name = "_".join(word.split()) or "_"
+                out.write(f"{name} {' '.join(f'{x:.6g}' for x in row)}\n")
+        files += [output / f"{part}.{ending}" for ending in ("safetensors", "npy", "txt")]
+        if onnx:
+            from define.huggingface import export_onnx
+
+            plain = module.to_embedding() if isinstance(module, Embedding) else module
+            export_onnx(plain, output / f"{part}.onnx")
+            files.append(output / f"{part}.onnx")
+    run.vocabulary.write(output / "vocabulary.txt")
+    return [*files, output / "vocabulary.txt"]
+
+
+def _checkpoint(folder: Path, output: Path, onnx: bool) -> list[Path]:
+    """A checkpoint with an embedding of this package as one of transformers alone."""
+    from transformers import AutoConfig
+
+    import define.huggingface
+    from define.huggingface import carry_files, export, export_onnx
+
+    config = AutoConfig.from_pretrained(folder)
+    if not hasattr(config, "define"):
+        raise ValueError(f"{folder} has no embedding of this package: it is plain already.")
+    architecture = getattr(define.huggingface, config.architectures[0])
+    model = export(architecture.from_pretrained(folder).eval())
+    model.save_pretrained(output)
+    carry_files(folder, output)
+    if onnx:
+        export_onnx(model, output / "model.onnx")
+    return sorted(output.iterdir())
