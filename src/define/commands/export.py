@@ -73,7 +73,7 @@ def _checkpoint(folder: Path, output: Path, onnx: bool) -> list[Path]:
     config = AutoConfig.from_pretrained(folder)
     if not hasattr(config, "define"):
         raise ValueError(f"{folder} has no embedding of this package: it is plain already.")
-    architecture = getattr(define.huggingface, config.architectures[0])
+    architecture = getattr(define.huggingface, (config.architectures or [""])[0])
     model = export(architecture.from_pretrained(folder).eval())
     model.save_pretrained(output)
     carry_files(folder, output)

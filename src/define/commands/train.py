@@ -62,10 +62,11 @@ def _help() -> str:
     """The recipes by what they need."""
     from define.recipes.settings import RECIPES, recipe_parser
 
+    width = max(map(len, RECIPES)) + 4
     lines = ["usage: define train RECIPE [OPTIONS]", "", __doc__ or ""]
     for title, on_gpu in (("one CPU core", False), ("a GPU", True)):
         lines += ["", f"recipes for {title}:"]
         for name in (name for name in RECIPES if (name in _GPU) == on_gpu):
-            text = f"  {name:<26}{recipe_parser(name).description}"
-            lines += textwrap.wrap(text, 100, subsequent_indent=" " * 28)
+            text = f"  {name}".ljust(width) + str(recipe_parser(name).description)
+            lines += textwrap.wrap(text, 100, subsequent_indent=" " * width)
     return "\n".join([*lines, "", "define train RECIPE --help says more."])
