@@ -338,7 +338,7 @@ def table() -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Runs what is asked for, or prints the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -353,7 +353,7 @@ def main() -> None:
     parser.add_argument("--start", choices=("random", "text"), default="random")
     parser.add_argument("--no_search", action="store_true", help="the first rates for all")
     parser.add_argument("--checkpoints", type=Path, default=Path("runs/checkpoints"))
-    chosen = parser.parse_args()
+    chosen = parser.parse_args(arguments)
     if chosen.regime == "table":
         print(table())
         return

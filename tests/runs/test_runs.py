@@ -1,0 +1,104 @@
+"""The scripts of runs at toy size: that they end, go on, and write what they promise."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import regimes
+import torch
+from methods import METHODS, Task
+from tiny import write_text
+
+from define.data import Text
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_text(tmp_path / "text")
+
+
+@pytest.fixture
+def small(monkeypatch, tmp_path):
+    """A regime of small bands and one rate, whose results go to a file of the test."""
+    small = replace(
+        regimes.REGIMES["ptb-adam"],
+        cutoffs=(10, 30),
+        learning_rates=(0.01,),
+        unit_rates=(0.1,),
+        stds=(0.2, 0.1),
+        batch_size=4,
+        length=10,
+    )
+    monkeypatch.setitem(regimes.REGIMES, "ptb-adam", small)
+    monkeypatch.setattr(regimes, "FOUND", tmp_path / "found.jsonl")
+    return tmp_path
+
+
+def run_regime(folder, tmp_path, *more):
+    checkpoints = str(tmp_path / "checkpoints")
+    options = ["--data", str(folder), "--epochs", "2", "--checkpoints", checkpoints]
+    return regimes.main(["ptb-adam", *options, "--budget", "0.67", *more])
+
+
+def test_a_search_is_not_done_twice(folder, small, monkeypatch, capsys):
+    run_regime(folder, small, "--methods", "adaptive")
+    found = regimes.known()
+    assert [(r["std"], r["epochs"]) for r in found][:2] == [(0.2, 1), (0.1, 1)]
+    best = min(found[:2], key=lambda r: r["valid"])
+    assert found[2]["std"] == best["std"] and found[2]["epochs"] == 2
+    assert all(r["parameters"] <= 670_000 and len(r["history"]) == r["epochs"] for r in found)
+
+    monkeypatch.setattr(regimes, "train", None)  # nothing is left to train
+    run_regime(folder, small, "--methods", "adaptive")
+    assert regimes.known() == found
+    regimes.main(["table"])
+    assert capsys.readouterr().out.count("| adaptive |") == 3
+
+
+def test_a_stopped_run_goes_on_to_the_same_numbers(folder, small, monkeypatch):
+    run_regime(folder, small, "--methods", "projected", "--no_search")
+    [whole] = regimes.known()
+    regimes.FOUND.unlink()
+
+    replaced = os.replace
+
+    def stop(*paths):
+        replaced(*paths)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "replace", stop)
+        run_regime(folder, small, "--methods", "projected", "--no_search")
+    run_regime(folder, small, "--methods", "projected", "--no_search")
+    [found] = regimes.known()
+    for name in ("valid", "test", "train", "bands", "history"):
+        assert found[name] == whole[name]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_learns(name, folder, small):
+    corpus = Text(folder).open()
+    task = Task(corpus.vocabulary.words, corpus.split("train"), 200, (10, 30), 0.2)
+    run = regimes.Run("ptb-adam", 0.9, name, 0.01, 0.1, 0.2, 1)
+    model = regimes.build(run, task, METHODS[name].widths[-1 if name == "define-adaptive" else 30])
+    tokens, targets = torch.randint(len(task.words), (2, 4, 10))
+    model(tokens, targets)[0].mean().backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+def test_the_gpu_script_at_toy_size(folder, tmp_path):
+    environment = os.environ | {"PYTHON": sys.executable}
+    command = [ROOT / "runs" / "gpu.sh", folder, tmp_path / "out", "--dry"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "is not done" not in done.stderr and "failed" not in done.stderr
+    names = ("standard", "adaptive", "DeFINE")
+    assert all((tmp_path / "out" / name / "summary.json").exists() for name in names)
+    assert "1 thread" in (tmp_path / "out" / "step-n_128.txt").read_text()
+    assert json.loads((tmp_path / "out" / "bench" / "bench.json").read_text())["sections"]
