@@ -1,7 +1,7 @@
 """How long the analysis of a large embedding takes, and in how much memory.
 
-Draws an embedding anew and measures each part of `define.report.analyze` in one process, and what
-else an analysis may ask for: time on the clock, of the processor, and the peak resident memory so
+Draws an embedding anew and measures in one process what a report reads of it, and what else an
+analysis may ask for: time on the clock, of the processor, and the peak resident memory so
 far. On a busy machine the processor's time divided by the threads is the better measure.
 
     python benchmarks/analysis.py --threads 2
