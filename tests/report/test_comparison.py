@@ -5,6 +5,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
+from matplotlib.legend import Legend
 from matplotlib.text import Text
 
 from define.measures import RunSummary
@@ -49,6 +50,12 @@ def texts(figure):
                 yield text, box
 
 
+def swatches(figure):
+    """The coloured boxes of legends."""
+    for legend in figure.findobj(Legend):
+        yield from legend.get_patches()
+
+
 def _shown(text, box, figure):
     """Ticks beyond the limits of an axis are artists, too, but are not drawn."""
     for axes in figure.findobj(lambda artist: hasattr(artist, "get_xticklabels")):
@@ -71,6 +78,7 @@ def test_no_text_is_clipped_or_covers_another(count, first):
     for text, box in shown:
         assert 0 <= box.x0 and box.x1 <= width, text
         assert 0 <= box.y0 and box.y1 <= height, text
+    shown += [(handle, handle.get_window_extent()) for handle in swatches(figure)]
     for i, (text, box) in enumerate(shown):
         for other, second in shown[:i]:
             assert not box.overlaps(second), (text, other)

@@ -137,7 +137,8 @@ def _draw_parameters(axes: Axes, summaries: _Runs, styles: Sequence[Style]) -> N
     axes.set_xlim(0, 1.15 * max(left))  # room for the totals
     axes.set_ylim(len(summaries) - 0.7, -0.75)  # the first run on top, as in the table
     axes.set_yticks([])
-    axes.set(title="Parameters", xlabel="parameters (millions)")
+    axes.set_title("Parameters", loc="left")
+    axes.set_xlabel("parameters (millions)")
     axes.spines[["top", "right", "left"]].set_visible(False)
 
 

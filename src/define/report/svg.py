@@ -28,7 +28,7 @@ _LIGHT, _DARK = (
     for pairs in (zip(THEME, THEME, strict=True), THEME.items())
 )
 _STYLE = f"<style>:root{{{_LIGHT}}}@media (prefers-color-scheme:dark){{:root{{{_DARK}}}}}</style>"
-_IMAGE_DPI = 200  # of heat maps, and of PNG files
+_IMAGE_DPI = 120  # of heat maps within an SVG, where noise takes many bytes
 
 
 def svg(figure: Figure, description: str = "") -> str:
@@ -72,7 +72,7 @@ def save(figure: Figure, path: str | Path) -> list[str]:
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            figure.savefig(buffer, format=path.suffix[1:] or "png", facecolor=PAPER, dpi=_IMAGE_DPI)
+            figure.savefig(buffer, format=path.suffix[1:] or "png", facecolor=PAPER, dpi=200)
     finally:
         fonts.setLevel(level)
     for warning in caught:
