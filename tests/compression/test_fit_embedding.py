@@ -257,3 +257,33 @@ def test_bad_options_are_named(option, value):
 def test_half_precision_is_refused():
     with pytest.raises(ValueError, match="bfloat16"):
         fit_embedding(some_table(), DeFINE(V, M, **{**SMALL, "dtype": torch.bfloat16}))
+
+
+@pytest.mark.parametrize("kind", ["define", "projected"])
+@pytest.mark.parametrize("case", ["one row counts", "one row", "small", "large"])
+def test_a_fit_never_ends_without_a_number(kind, case):
+    torch.manual_seed(0)
+    table = torch.randn(1 if case == "one row" else 200, 16)
+    weights = torch.zeros(200) if case == "one row counts" else None
+    if weights is not None:
+        weights[5] = 1.0
+    table *= {"small": 1e-10, "large": 1e10}.get(case, 1.0)
+    size, width = table.shape
+    embedding = (
+        DeFINE(size, width, map=4, expand_dim=16, depth=1, max_groups=1)
+        if kind == "define"
+        else ProjectedEmbedding(size, width, map=4, bias=True)
+    )
+    fit = fit_embedding(table, embedding, weights, rounds=1)
+    assert 0 <= fit.error <= fit.start < 1
+    if "one row" in case:
+        assert fit.error < 1e-6
+    else:
+        assert fit.error > 0.1  # a table of full rank, whatever its scale
+
+
+@pytest.mark.parametrize("scale", [1e-24, 1e-40, 1e18, 1e30])
+def test_numbers_that_cannot_be_squared_are_refused(scale):
+    table = torch.randn(50, 16) * scale
+    with pytest.raises(ValueError, match=r"root mean square of .* must be within 1e-12 and 1e\+12"):
+        fit_embedding(table, ProjectedEmbedding(50, 16, map=4), rounds=1)

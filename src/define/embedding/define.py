@@ -197,7 +197,8 @@ class DeFINE(FactorizedEmbedding):
         # Features that vary over the rows that there are, rather than over random ones.
         probability = target.weights.double() / target.weights.sum()
         ids = torch.multinomial(probability, min(4096, int((probability > 0).sum())))
-        self.expand.standardize_parameters(self.map(ids.sort().values))
+        if len(ids) > 1:  # a single row has no deviation
+            self.expand.standardize_parameters(self.map(ids.sort().values))
         if self.reduce is not None and not self.reduce_map:
             self.solve(target)
 

@@ -11,6 +11,7 @@ from define.embedding.tables import table_size
 
 __all__ = ["Target", "balance", "check_target", "factorize", "least_squares"]
 
+_SMALLEST = 1e-12  # root mean square of a table's numbers
 _DAMPING = 1e-7  # of the mean curvature: keeps features that (nearly) repeat each other solvable
 
 
@@ -41,9 +42,9 @@ class Target:
         """Weighted squared error of an embedding, relative to the table's own sum of squares."""
         error = 0.0
         for ids, rows, w in self.id_chunks():
-            squares = (embedding(ids) - rows).square().sum(1)
+            squares = (embedding(ids).double() - rows).square().sum(1)
             # A row that does not count may be anything, even infinite.
-            error += float(w.double() @ torch.where(w > 0, squares, 0.0).double())
+            error += float(w.double() @ torch.where(w > 0, squares, 0.0))
         return error / self.energy()
 
 
@@ -91,8 +92,15 @@ def check_target(
     # A mean of 1 keeps sums of products in float32 within range, whatever unit counts have.
     weights = weights * (len(weights) / weights.sum())
     target = Target(table.to(like), weights.to(like.dtype), chunk_size)
-    if not target.energy() > 0:
+    energy = target.energy()
+    if not energy > 0:
         raise ValueError("The table must not be zero in every row that has a weight.")
+    deviation = (energy / float(target.weights.sum()) / table.shape[1]) ** 0.5
+    if not _SMALLEST < deviation < 1 / _SMALLEST:
+        raise ValueError(
+            f"The table's numbers have a root mean square of {deviation:.3g}, which must be within "
+            f"{_SMALLEST:g} and {1 / _SMALLEST:g}, so that squares can be told in float32: scale it."
+        )
     return target
 
 
