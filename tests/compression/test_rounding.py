@@ -46,10 +46,9 @@ def test_bits_follow_the_weights(table):
     assert first[0] < 0.3 * first[1]
 
 
-def test_a_flat_table_is_kept_in_plain_rows():
-    torch.manual_seed(0)
-    rows = torch.randn(3000, 32)
-    assert "rows" in compress_table(rows, share=0.3).taken.name
+def test_plain_rows_are_told_beside_what_is_taken(table):
+    names = {candidate.name for candidate in compress_table(table, ZIPF, share=0.3).candidates}
+    assert {"int8 rows", "int4 rows", "int4 rows, a scale for 32"} <= names
 
 
 @pytest.mark.parametrize("budget", [20_000, 50_000, 100_000])

@@ -46,6 +46,18 @@ def test_memory_is_what_the_bits_say():
     assert stored(embedding.bfloat16()) == 1000 * (32 + 2) + 2 * 2  # codes and scales as before
 
 
+def test_rows_without_scales_are_as_large_as_their_class():
+    rows = torch.randn(400, 48)
+    plain, unscaled = (
+        RoundedEmbedding.from_pretrained(rows, bits=4, scale_size=size) for size in (None, 0)
+    )
+    assert stored(plain) - stored(unscaled) == 400 * 2
+    assert error(unscaled, rows) < 1.3 * error(plain, rows) + 1e-3
+    rows[7] *= 10
+    assert error(RoundedEmbedding.from_pretrained(rows, bits=4), rows) < 0.02
+    assert error(RoundedEmbedding.from_pretrained(rows, bits=4, scale_size=0), rows) > 0.02
+
+
 def test_scales_for_groups_of_numbers_follow_outliers():
     rows = table()
     rows[:, 40] *= 100

@@ -10,7 +10,6 @@ __all__ = ["Allocation", "allocate"]
 
 # Mean squared error of the best uniform quantizers for a Gaussian of deviation 1 (Max 1960).
 _DISTORTION = (1.0, 0.3634, 0.1188, 0.03744, 0.01154, 0.00349, 0.00104, 0.000304, 0.0000874)
-_ROW = 3  # bytes of a row besides its codes: its class, and its scale if it has codes
 _STEPS = 24  # of the search for the price of a byte
 
 
@@ -30,6 +29,7 @@ def allocate(
     *,
     num_classes: int = 12,
     group_size: int = 32,
+    row_bytes: int = 3,
 ) -> Allocation | None:
     r"""Classes of rows, and bits for each, that lose least within a number of bytes.
 
@@ -48,11 +48,12 @@ def allocate(
         budget: Bytes for codes, scales and classes of all rows.
         num_classes: Most classes; those that stay empty are dropped.
         group_size: Columns that have one number of bits.
+        row_bytes: Bytes of a row besides its codes: its class, and its scale.
 
     Returns:
         None if not even a class for each row fits.
     """
-    spread = budget - _ROW * len(coordinates)
+    spread = budget - row_bytes * len(coordinates)
     if spread <= 0:
         return None
     energies = torch.stack([g.square().sum(1) for g in coordinates.split(group_size, 1)], 1)

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from math import ceil
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -17,6 +18,7 @@ __all__ = ["Candidate", "Compressed", "compress_table", "stored_bytes"]
 
 _AXIS_BITS = (6, 4)  # 8 are never worth their bytes, 4 are where there are few
 _SCALE_SIZES = (32, 128, None)
+_CLASSES = 12
 
 
 @dataclass(frozen=True)
@@ -149,40 +151,53 @@ def _ways(target: Target, padding_idx: int | None, budget: int) -> Iterator[_Way
         roots = Target(target.table, target.weights.sqrt(), target.chunk)
         coordinates = factorize(roots, width, centre=True)[0]
         for axis_bits in _AXIS_BITS:
+            for scale_size in (None, 0):
 
-            def in_axes(axis_bits: int = axis_bits) -> RoundedEmbedding | None:
-                return _in_axes(coordinates, target, padding_idx, budget, axis_bits)
+                def in_axes(
+                    axis_bits: int = axis_bits, scale_size: int | None = scale_size
+                ) -> RoundedEmbedding | None:
+                    options = {"axis_bits": axis_bits, "scale_size": scale_size}
+                    return _in_axes(coordinates, target, padding_idx, budget, options)
 
-            yield f"principal axes ({axis_bits} bits), bits by weight", in_axes
+                scales = "" if scale_size is None else ", no scales"
+                yield f"principal axes ({axis_bits} bits), bits by weight{scales}", in_axes
 
 
 def _in_axes(
-    coordinates: Tensor, target: Target, padding_idx: int | None, budget: int, axis_bits: int
+    coordinates: Tensor,
+    target: Target,
+    padding_idx: int | None,
+    budget: int,
+    options: dict[str, Any],
 ) -> RoundedEmbedding | None:
     """A plan with as many bits as the budget has room for beside the axes."""
     size, width = target.table.shape
-    groups = ceil(width / 32)
+    # Few columns in a group follow the spectrum better; many are unpacked no faster.
+    options = {**options, "rotate": True, "group_size": 8 if width < 128 else 16}
+    groups = ceil(width / options["group_size"])
     everything = RoundedEmbedding(
         size,
         width,
-        bits=((8,) * groups,) * 12,
-        sizes=(size, *(0,) * 11),
-        rotate=True,
-        axis_bits=axis_bits,
+        bits=((8,) * groups,) * _CLASSES,
+        sizes=(size, *(0,) * (_CLASSES - 1)),
         device="meta",
+        **options,
     )
-    beside = stored_bytes(everything) - size * (width + 3)
-    allocation = allocate(coordinates, target.weights, budget - beside)
+    row_bytes = 1 if options["scale_size"] == 0 else 3
+    beside = stored_bytes(everything) - size * (width + row_bytes)
+    allocation = allocate(
+        coordinates,
+        target.weights,
+        budget - beside,
+        num_classes=_CLASSES,
+        group_size=options["group_size"],
+        row_bytes=row_bytes,
+    )
     if allocation is None:
         return None
+    sizes = torch.bincount(allocation.classes).tolist()
     embedding = RoundedEmbedding(
-        size,
-        width,
-        padding_idx,
-        bits=allocation.bits,
-        sizes=torch.bincount(allocation.classes).tolist(),
-        rotate=True,
-        axis_bits=axis_bits,
+        size, width, padding_idx, bits=allocation.bits, sizes=sizes, **options
     )
     embedding.assign(allocation.classes)
     return embedding

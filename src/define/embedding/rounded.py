@@ -1,7 +1,6 @@
 """Rounded embedding: rows kept in a few bits a number, more for rows that matter more."""
 
 from collections.abc import Sequence
-from functools import lru_cache
 from math import ceil
 from typing import cast
 
@@ -11,28 +10,15 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from define.embedding.base import Embedding
+from define.embedding.levels import encode, is_prefix, levels_of, nearest, spread_of
 from define.embedding.packing import column_bits, pack, packed_width, unpack
 from define.embedding.target import Target, factorize
 
 __all__ = ["RoundedEmbedding"]
 
-# Steps of the uniform quantizers of 1 to 8 bits that are best for a Gaussian of deviation 1 (Max
-# 1960, Table II, continued), over those with which equally frequent codes have deviation 1.
-_SPREAD = (0.798, 1.113, 1.343, 1.545, 1.737, 1.923, 2.102, 2.276)
-_TRIES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.15, 1.3, 1.5, 1.75, 2.1, 2.6, 3.2)  # of a row's scale
 _BLOCK = 128  # ids of which one count is kept for each class
+_CHUNK = 8192  # rows that are set at a time
 _ONE = 0x3C00  # 1 in float16
-
-
-@lru_cache(maxsize=256)
-def _levels(
-    bits: tuple[int, ...], device: torch.device, dtype: torch.dtype
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Of the columns with bits: which, the highest code, and the step for a deviation of 1."""
-    used = [column for column, number in enumerate(bits) if number]
-    levels = torch.tensor([2.0 ** bits[column] - 1 for column in used], device=device)
-    step = (levels * (levels + 2) / 12).rsqrt()  # as deviations are of equally frequent codes
-    return torch.tensor(used, dtype=torch.int64, device=device), levels.to(dtype), step.to(dtype)
 
 
 class RoundedEmbedding(Embedding):
@@ -63,7 +49,8 @@ class RoundedEmbedding(Embedding):
         sizes: Number of rows of each class, V in all; may be omitted if there is one. Ids are of
             the classes in this order until :meth:`assign` says otherwise.
         group_size: Columns that have one number of bits.
-        scale_size: Columns that share one of a row's scales; all of them if omitted.
+        scale_size: Columns that share one of a row's scales; all of them if omitted. With 0 rows
+            have no scales, and are as large as their class.
         rotate: Whether columns are coordinates in axes of its own.
         axis_bits: Bits of a number of R.
         std: Standard deviation of the output at initialization.
@@ -102,8 +89,8 @@ class RoundedEmbedding(Embedding):
     ) -> None:
         super().__init__(num_embeddings, embedding_dim, padding_idx, std)
         num_embeddings, embedding_dim = self.num_embeddings, self.embedding_dim
-        if group_size < 1 or (scale_size is not None and scale_size < 1):
-            raise ValueError(f"{group_size=} and {scale_size=} must be at least 1.")
+        if group_size < 1 or (scale_size is not None and scale_size < 0):
+            raise ValueError(f"{group_size=} must be at least 1, {scale_size=} at least 0.")
         self.bits = bits if isinstance(bits, int) else tuple(tuple(each) for each in bits)
         self.sizes = None if sizes is None else tuple(sizes)
         self.group_size, self.scale_size = group_size, scale_size
@@ -127,6 +114,7 @@ class RoundedEmbedding(Embedding):
         self.deviations = nn.Parameter(torch.empty(len(table), groups, **like))
         for k, (size, bits_) in enumerate(zip(counts, self._bits, strict=True)):
             scales = ceil(self.columns / (scale_size or self.columns)) if any(bits_) else 0
+            scales = 0 if scale_size == 0 else scales
             codes = torch.empty(size, packed_width(bits_), dtype=torch.uint8, device=device)
             # The bits of 16-bit numbers: `to(dtype)` must not make them wider.
             halves = torch.empty(size, scales, dtype=torch.int16, device=device)
@@ -231,25 +219,10 @@ class RoundedEmbedding(Embedding):
         used, values = self._decode(k, place)
         if axes is not None:
             # Bits fall from axis to axis, mostly: the first ones, which need no copy.
-            prefix = list(self._used(k)) == list(range(len(used)))
-            return values @ (axes[: len(used)] if prefix else axes[used])
+            return values @ (axes[: len(used)] if is_prefix(self._bits[k]) else axes[used])
         if len(used) == self.columns:
             return values
         return values.new_zeros(len(place), self.columns).index_copy(1, used, values)
-
-    def _used(self, k: int) -> list[int]:
-        return [column for column, number in enumerate(self._bits[k]) if number]
-
-    @torch.no_grad()
-    def set_own_rows(self, ids: Tensor, rows: Tensor) -> None:
-        """Rounds the rows anew, each at a scale of its own."""
-        coordinates = rows.to(self.deviations)
-        if self.rotate:
-            inverse = torch.linalg.pinv(self.axes.whole_table().double()).to(coordinates)
-            coordinates = (coordinates - self.mean) @ inverse
-        for k, where, places in self._parts(ids):
-            for place, row in zip(places.tolist(), coordinates[where], strict=True):
-                self._encode(k, place, row[None])
 
     def _decode(self, k: int, place: Tensor) -> tuple[Tensor, Tensor]:
         """Columns that have bits in a class, and what its given rows have there."""
@@ -260,12 +233,12 @@ class RoundedEmbedding(Embedding):
         scales = scales.view(torch.float16).to(unit.dtype)
         if scales.shape[1] > 1:
             scales = self._widened(scales)[:, used]
-        return used, values * scales if len(used) else values
+        return used, values * scales if scales.shape[1] else values
 
     def _levels(self, k: int) -> tuple[Tensor, Tensor, Tensor]:
         """Of the columns with bits: which, the highest code, and the step at scale 1."""
         deviations = self.deviations[k]
-        used, levels, step = _levels(self._bits[k], deviations.device, deviations.dtype)
+        used, levels, step = levels_of(self._bits[k], deviations.device, deviations.dtype)
         return used, levels, step * deviations.repeat_interleave(self.group_size)[used]
 
     def _widened(self, scales: Tensor) -> Tensor:
@@ -304,82 +277,63 @@ class RoundedEmbedding(Embedding):
             deviations = torch.stack([(w @ group).mean().sqrt() for group in groups])
             deviations = deviations.clamp_min(deviations.max() * 1e-4 + 1e-30)
             bits = self._bits[k][:: self.group_size]
-            spread = deviations.new_tensor([_SPREAD[b - 1] if b else 1.0 for b in bits])
-            self.deviations[k, : len(bits)] = deviations * spread
-            for first in range(0, len(values), 8192):
-                self._encode(k, first, values[first : first + 8192])
+            self.deviations[k, : len(bits)] = deviations * spread_of(bits, deviations)
+            for place in torch.arange(len(values), device=values.device).split(_CHUNK):
+                self._encode(k, place, values[place])
 
-    def _encode(self, k: int, first: int, values: Tensor) -> None:
-        """Codes of the nearest levels, at the best of a few scales for each row."""
-        used, levels, unit = self._levels(k)
+    def _encode(self, k: int, place: Tensor, values: Tensor) -> None:
+        """Sets the given rows of a class to the nearest that there are."""
+        used, levels, steps = self._levels(k)
         if not len(used):
             return
-        values = values[:, used]
-        size = self.scale_size or self.columns
-        spans = (used // size).unique_consecutive(return_counts=True)[1].tolist()
-
-        def sums(x: Tensor) -> Tensor:
-            return torch.stack([part.sum(1) for part in x.split(spans, 1)], 1)
-
-        def rounded(scales: Tensor) -> tuple[Tensor, Tensor]:
-            step = unit * self._widened(scales)[:, used]
-            codes = (values / step + levels / 2).round_().clamp_min_(0.0).minimum(levels)
-            return codes, ((codes - levels / 2) * step - values).square_()
-
-        bits = torch.tensor([b for b in self._bits[k] if b], device=unit.device)
-        spread = unit.new_tensor(_SPREAD)[bits - 1]
-        expected = (unit / spread).square() * (levels * (levels + 2) / 12)  # squares of a column
-        base = (sums(values.square()) / sums(expected[None])).sqrt()
-        whole = torch.stack(
-            [part.amax(1) for part in (values.abs() / (unit * levels / 2)).split(spans, 1)], 1
+        shared, spans = (used // (self.scale_size or self.columns)).unique_consecutive(
+            return_counts=True
         )
-        best = errors = None
-        for tried in (*(base * factor for factor in _TRIES), whole):  # the last one cuts nothing
-            # Halves of full precision: neither zero nor infinite.
-            scales = tried.clamp(2e-4, 6e4).half().to(values)
-            error = sums(rounded(scales)[1])
-            if best is None or errors is None:
-                best, errors = scales, error
-            else:
-                best = torch.where(error < errors, scales, best)
-                errors = torch.minimum(error, errors)
-        best = cast(Tensor, best)
         stored_codes, stored_scales = self._stored(k)
-        rows = slice(first, first + len(values))
-        stored_scales[rows] = best.half().view(torch.int16)
-        stored_codes[rows] = pack(rounded(best)[0].int(), self._bits[k])
+        if not stored_scales.shape[1]:
+            codes = nearest(values[:, used], levels, steps)
+            stored_codes[place] = pack(codes.int(), self._bits[k])
+            return
+        codes, scales = encode(values[:, used], levels, steps, spans.tolist())
+        stored_codes[place] = pack(codes, self._bits[k])
+        stored_scales[place[:, None], shared] = scales.half().view(torch.int16)
+
+    @torch.no_grad()
+    def set_own_rows(self, ids: Tensor, rows: Tensor) -> None:
+        """Rounds the rows anew, each at a scale of its own."""
+        coordinates = rows.to(self.deviations)
+        if self.rotate:
+            inverse = torch.linalg.pinv(self.axes.whole_table().double()).to(coordinates)
+            coordinates = (coordinates - self.mean) @ inverse
+        for k, where, place in self._parts(ids):
+            self._encode(k, place, coordinates[where])
 
     @torch.no_grad()
     def resize_tables(self, num_embeddings: int, mean: bool) -> None:
         """Cuts rows off, or adds some to the first class."""
-        classes = self.classes if len(self._bits) > 1 else torch.zeros(self.num_embeddings)
-        classes = classes.to(self.deviations.device).long()[:num_embeddings]
-        new = num_embeddings - len(classes)
+        old = self.num_embeddings
+        sample = self.rows(torch.arange(min(old, _CHUNK), device=self.deviations.device))
+        classes = torch.zeros(old, dtype=torch.int64, device=sample.device)
+        classes = (self.classes.long() if len(self._bits) > 1 else classes)[:num_embeddings]
+        new = max(num_embeddings - old, 0)
         for k in range(len(self._bits)):
             kept = int((classes == k).sum())
             for name, tensor in zip(("codes", "scales"), self._stored(k), strict=True):
-                tensor = tensor[:kept]
-                if new > 0 and k == 0:
-                    added = tensor.new_empty(new, tensor.shape[1])
-                    added = (
-                        added.random_(0, 256)
-                        if name == "codes"
-                        else added.fill_(int(torch.tensor(1e-3).half().view(torch.int16)))
-                        if mean
-                        else added.fill_(_ONE)
-                    )
-                    tensor = torch.cat([tensor, added])
-                setattr(self, f"{name}_{k}", tensor.clone())
-        classes = torch.cat([classes, classes.new_zeros(max(new, 0))])
+                added = tensor.new_zeros(new if k == 0 else 0, tensor.shape[1])
+                setattr(self, f"{name}_{k}", torch.cat([tensor[:kept], added]))
+        classes = torch.cat([classes, classes.new_zeros(new)])
         self.num_embeddings = num_embeddings
         if self.sizes is not None:
-            counts = torch.bincount(classes, minlength=len(self._bits))
-            self.sizes = tuple(counts.tolist())
+            self.sizes = tuple(torch.bincount(classes, minlength=len(self._bits)).tolist())
         if len(self._bits) > 1:
             self.classes = self.classes.new_empty(num_embeddings)
-            blocks = ceil(num_embeddings / _BLOCK)
-            self.before = self.before.new_empty(blocks, len(self._bits))
+            self.before = self.before.new_empty(ceil(num_embeddings / _BLOCK), len(self._bits))
             self.assign(classes)
+        if new:
+            deviation, centre = torch.std_mean(sample, 0, correction=0)
+            noise = torch.randn(new, self.embedding_dim).to(sample)
+            rows = centre + noise * deviation * (1e-4 if mean else 1.0)
+            self.set_own_rows(torch.arange(old, num_embeddings, device=rows.device), rows)
 
     def row_cost(self) -> int:
         return self.columns * self.embedding_dim if self.rotate else 0

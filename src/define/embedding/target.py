@@ -99,7 +99,7 @@ def check_target(
     if not _SMALLEST < deviation < 1 / _SMALLEST:
         raise ValueError(
             f"The table's numbers have a root mean square of {deviation:.3g}, which must be within "
-            f"{_SMALLEST:g} and {1 / _SMALLEST:g}, so that squares can be told in float32: scale it."
+            f"{_SMALLEST:g} and {1 / _SMALLEST:g}, for squares in float32: scale it."
         )
     return target
 
