@@ -73,7 +73,7 @@ def sorted_checkpoint(tmp_path):
     return tmp_path / "plain"
 
 
-@pytest.mark.parametrize("share", [0.3, 0.1])
+@pytest.mark.parametrize("share", [0.15, 0.1])
 def test_a_share_of_the_bytes_is_kept_to_on_disk(sorted_checkpoint, tmp_path, capsys, share):
     text = tmp_path / "text"
     text.write_text("w3 w4 w5 w9\n" * 40)
