@@ -124,9 +124,21 @@ HEADS = {
     "tied-to-the-map": tied(with_options(TiedSoftmax, in_features=12), define, M, to_map=True),
     "tied-to-a-computed-table": tied(TiedSoftmax, _projected),
     "tied-to-define": tied(TiedSoftmax, define, M),
+    "tied-to-define-of-adaptive": tied(TiedSoftmax, partial(of_adaptive, define), M),
+    "tied-to-adaptive": tied(TiedSoftmax, adaptive, M),
+    "tied-to-hashes": tied(TiedSoftmax, hashed),
     "adaptive-of-a-table": tied(_adaptive()),
     "adaptive-of-a-table-biased": tied(_adaptive(in_features=12, **_biased)),
     "adaptive-of-a-computed-table": tied(_adaptive(bias=True), _projected),
+    "adaptive-of-define": tied(_adaptive(in_features=12, **_biased), define, M),
+    "adaptive-of-define-first-band": tied(_adaptive(first_band_only=True, **_biased), define, M),
+    "adaptive-of-define-first-band-own": tied(
+        _adaptive(first_band_only=True, in_features=12), partial(of_table, define), M
+    ),
+    "adaptive-of-define-of-adaptive": tied(_adaptive(), partial(of_adaptive, define), M),
+    "adaptive-of-define-of-adaptive-first-band": tied(
+        _adaptive(first_band_only=True), partial(of_adaptive, define), M
+    ),
     "adaptive": tied(_adaptive(), adaptive, M),
     "adaptive-own-projection": tied(_adaptive(in_features=12, cluster_bias=True), adaptive, M),
     "adaptive-untied-projections": tied(_adaptive(tie_projections=False), adaptive, M),

@@ -233,7 +233,8 @@ def test_in_bfloat16_errors_are_no_larger_than_those_of_cross_entropy(make, auto
     # Values alone, then all gradients together: some are zero but for rounding.
     for part in (slice(1), slice(1, None)):
         a, b, c = (torch.cat([t.flatten() for t in ts[part]]) for ts in (ours, theirs, exact))
-        assert (a - c).norm() <= 1.05 * (b - c).norm() + 1e-3 * c.norm()
+        # And one rounding, 2^-8: a table that is computed is rounded on its way too.
+        assert (a - c).norm() <= 1.05 * (b - c).norm() + 2**-8 * c.norm()
 
 
 @heads

@@ -162,3 +162,55 @@ def test_a_given_map_is_used_as_it_is(std):
     assert embedding.map is map
     assert torch.equal(map.weight, drawn)
     assert embedding.std == (0.25 if std is None else std)
+
+
+NORMS = pytest.mark.parametrize("norm", [None, nn.LayerNorm])
+
+
+@NORMS
+@given(max_groups=st.sampled_from([1, 2, 8]), depth=st.integers(1, 3), std=st.floats(0.01, 3.0))
+def test_a_unit_that_starts_as_the_identity_is_its_map(norm, max_groups, depth, std):
+    embedding = DeFINE(
+        30, 8, map=8, expand_dim=32, depth=depth, max_groups=max_groups, std=std,
+        start="identity", norm=norm, dtype=torch.float64,
+    )  # fmt: skip
+    assert_close(embedding.whole_table(), embedding.map.weight)
+    embedding.reset_parameters()
+    assert_close(embedding.whole_table(), embedding.map.weight)
+
+
+@NORMS
+def test_a_unit_that_starts_as_a_projection_keeps_the_scale(norm):
+    embedding = DeFINE(4000, 48, map=32, expand_dim=64, start="projection", norm=norm, std=0.1)
+    path = embedding.reduce.weight[0, :, -32:]
+    assert_close(embedding.weight, embedding.map.weight @ path.mT)
+    assert float(embedding.weight.detach().std()) == pytest.approx(0.1, rel=0.1)
+
+
+@NORMS
+@pytest.mark.parametrize("start", ["identity", "projection"])
+def test_all_of_a_unit_is_trained_from_a_start_without_it(norm, start):
+    embedding = DeFINE(30, 8, **SMALL, start=start, norm=norm)
+    before = {name: p.detach().clone() for name, p in embedding.named_parameters()}
+    optimizer = torch.optim.Adam(embedding.parameters(), lr=0.01)
+    for _ in range(3):
+        optimizer.zero_grad()
+        (embedding.whole_table() - 1).square().sum().backward()
+        optimizer.step()
+    for name, parameter in embedding.named_parameters():
+        assert not torch.equal(parameter, before[name]), name
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"start": "zero"}, "start='zero' must be one of"),
+        ({"start": "identity"}, "embedding_dim=16 to equal map=8"),
+        ({"start": "projection", "reduce": False}, "reduce=False"),
+        ({"start": "projection", "reduce_map": False}, "reduce_map=False"),
+    ],
+)
+def test_a_start_that_cannot_be_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        DeFINE(20, 16, **SMALL | options)

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from define.embedding.base import Band, Embedding, without_padding
+from define.embedding.base import Band, Embedding
+from define.embedding.contract import masked_band
 from define.embedding.tables import check_cutoffs, check_sizes, resized
 from define.embedding.target import Target, balance, factorize
 
@@ -106,7 +107,7 @@ class AdaptiveEmbedding(Embedding):
         ]
 
     def bands(self) -> tuple[Band, ...]:
-        return tuple(without_padding(band, self.padding_idx) for band in self._bands())
+        return tuple(masked_band(band, self.padding_idx) for band in self._bands())
 
     def projection(self, band: int) -> Float[Tensor, "features width"] | None:
         """Matrix that brings a band's vectors to `embedding_dim`; None where nothing does."""

@@ -1,9 +1,6 @@
 """What embeddings share: the contract of `torch.nn.Embedding`, computed once per distinct id."""
 
-import inspect
-from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import torch
@@ -11,9 +8,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from define.embedding.contract import Band, Layer, Member
 from define.embedding.readonly import ReadOnly, refusal
-from define.embedding.tables import check_padding, check_sizes, table_size
-from define.embedding.target import Target, check_target
+from define.embedding.shared import StepCache, in_chunks, look_up
+from define.embedding.tables import check_padding, check_sizes, evaluating, table_size
 from define.embedding.tracing import is_traced
 
 __all__ = ["Band", "Embedding", "Layer", "table_size"]
@@ -21,44 +19,7 @@ __all__ = ["Band", "Embedding", "Layer", "table_size"]
 _CHUNK = 8192  # rows of the whole table computed at a time: 32 MB at 1024 features
 
 
-@dataclass(frozen=True)
-class Band:
-    """Words with a table of their own, and what brings its rows to the embedding's width.
-
-    Args:
-        start: First id.
-        stop: First id beyond.
-        table: (stop - start, width); zeros in the row of a padding id.
-        projection: (embedding_dim, width); None where the table is as wide as the embedding.
-    """
-
-    start: int
-    stop: int
-    table: Tensor
-    projection: Tensor | None
-
-
-def without_padding(band: Band, padding_idx: int | None) -> Band:
-    """The band with zeros in the row of the padding id, whatever the stored table has there.
-
-    Output layers read bands: a padding row is zero for them too and gets no gradient.
-    """
-    if padding_idx is None or not band.start <= padding_idx < band.stop:
-        return band
-    place = torch.tensor([padding_idx - band.start], device=band.table.device)
-    return replace(band, table=band.table.index_fill(0, place, 0.0))
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One step on the way from ids to rows: its name, its number of groups and its width."""
-
-    name: str
-    groups: int
-    width: int
-
-
-class Embedding(nn.Module, ABC):
+class Embedding(Member):
     r"""Base of embeddings whose rows are computed instead of stored.
 
     A subclass says what the rows of given ids are (:meth:`rows`); a row must depend on its id
@@ -66,11 +27,9 @@ class Embedding(nn.Module, ABC):
     batch only once (Sec. 3.4: neither Map nor unit depends on the neighbours of a token). Dropout
     inside the unit therefore falls on token types: all occurrences in a batch share one mask.
 
-    A subclass keeps its arguments as attributes of the same names, so that it can be described and
-    rebuilt (:meth:`arguments`). What others need to know of it, it says itself: how it grows
-    (:meth:`resize_tables`), how it starts from a given table (:meth:`approximate`), the table that
-    an output layer ties to (:meth:`tied_table`), its bands, its layers, its cost. Each has a
-    default, and :mod:`define.embedding.family` asks the same of `torch.nn.Embedding`.
+    What others need to know of a subclass, it says itself, see
+    :class:`~define.embedding.contract.Member`: how it grows, how it starts from a given table, the
+    table that an output layer ties to, its bands, its layers, its cost. Each has a default.
 
     Args:
         num_embeddings: Size V of the vocabulary.
@@ -102,18 +61,8 @@ class Embedding(nn.Module, ABC):
         self.embedding_dim = embedding_dim
         self.padding_idx = check_padding(padding_idx, num_embeddings)
         self.std = std
-
-    @abstractmethod
-    def rows(self, ids: Int[Tensor, " rows"]) -> Float[Tensor, "rows features"]:
-        """Rows of the table for valid ids in ascending order; padding is the base's matter."""
-
-    def traced_rows(self, ids: Int[Tensor, " rows"]) -> Float[Tensor, "rows features"]:
-        """The same for ids in any order, without shapes that depend on what they are."""
-        return self.rows(ids)
-
-    @abstractmethod
-    def reset_parameters(self) -> None:
-        """Draws all parameters anew."""
+        self.shared_rows = 0
+        self._made = StepCache()
 
     def forward(self, ids: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch features"]:
         """Looks up the rows of `ids`, each distinct one computed once.
@@ -132,26 +81,41 @@ class Embedding(nn.Module, ABC):
             raise TypeError(f"ids must be a tensor of int64 or int32, not {kind}.")
         if is_traced(ids):
             return self._traced(ids)
+        shared = 0 if self._is_hooked() else self.shared_rows
+        if shared == self.num_embeddings and ids.numel():
+            if ids.device.type == "cpu":
+                self._check_ids(*(int(id_) for id_ in ids.aminmax()))
+            return look_up(ids, self.made_rows())
         distinct, positions = torch.unique(ids, return_inverse=True)
         if distinct.device.type == "cpu" and len(distinct):  # sorted: the ends tell it all
-            for id_ in (distinct[0].item(), distinct[-1].item()):
-                if not 0 <= id_ < self.num_embeddings:
-                    num_embeddings = self.num_embeddings
-                    raise IndexError(f"id {id_} is not within {num_embeddings=}.")
+            self._check_ids(int(distinct[0]), int(distinct[-1]))
+        if shared:
+            first = int(torch.searchsorted(distinct, shared))
+            rows = [look_up(distinct[:first], self.made_rows(shared))]
+            rows.append(self._padded_rows(distinct[first:]))
+            return F.embedding(positions, torch.cat(rows))
         return F.embedding(positions, self._padded_rows(distinct))
+
+    def _check_ids(self, *ids: int) -> None:
+        for id_ in ids:
+            if not 0 <= id_ < self.num_embeddings:
+                num_embeddings = self.num_embeddings
+                raise IndexError(f"id {id_} is not within {num_embeddings=}.")
+
+    def _is_hooked(self) -> bool:
+        return any(part._forward_hooks for part in self.modules() if part is not self)
 
     def _traced(self, ids: Tensor) -> Tensor:
         # A size that an exported program leaves open is not compared with anything.
         few = torch.compiler.is_exporting() or ids.numel() < self.num_embeddings
         if few:
             flat = ids.flatten()
-            rows = self.without_padding(flat, self.traced_rows(flat))
-            return rows.view(*ids.shape, self.embedding_dim)
-        every = torch.arange(self.num_embeddings, device=ids.device)
-        return F.embedding(ids, self.without_padding(every, self.traced_rows(every)))
+            return self._padded_rows(flat).view(*ids.shape, self.embedding_dim)
+        return F.embedding(ids, self._padded_rows(self._ids(self.num_embeddings)))
 
     def _padded_rows(self, ids: Tensor) -> Tensor:
-        return self.without_padding(ids, self.rows(ids))
+        rows = self.traced_rows if is_traced(ids) else self.rows
+        return self.without_padding(ids, rows(ids))
 
     def without_padding(self, ids: Tensor, rows: Tensor) -> Tensor:
         """The rows (len(ids), m), those of the padding id set to zero."""
@@ -171,173 +135,61 @@ class Embedding(nn.Module, ABC):
 
     def whole_table(self) -> Float[Tensor, "num_embeddings features"]:
         """The same as a plain tensor, for code that is compiled or counts microseconds."""
-        modes = [(module, module.training) for module in self.modules()]
-        try:
-            self.eval()
-            ids = torch.arange(self.num_embeddings, device=next(self.parameters()).device)
-            rows = self.traced_rows if is_traced(ids) else self.rows
-            return torch.cat([self.without_padding(c, rows(c)) for c in ids.split(_CHUNK)])
-        finally:
-            for module, mode in modes:
-                module.training = mode
+        with evaluating(self):
+            ids = self._ids(self.num_embeddings)
+            return torch.cat([self._padded_rows(chunk) for chunk in ids.split(_CHUNK)])
+
+    def made_rows(self, count: int | None = None) -> Float[Tensor, "rows features"]:
+        """The first rows of the table (all if omitted) as this step has them, with dropout.
+
+        They are made once a step: look-ups and output layers read the same tensor until its
+        gradient has been taken or a parameter has changed; in evaluation until one changes.
+        """
+        count = self.num_embeddings if count is None else count
+        if is_traced(self._ids(0)):
+            return self._padded_rows(self._ids(count))
+        whole = max(count, self.shared_rows)
+        rows = self._made.get(self, lambda: self.first_rows(whole), whole)
+        return rows if count == whole else rows[:count]
+
+    def first_rows(self, count: int) -> Float[Tensor, "rows features"]:
+        """Makes the first rows of the table in the present mode, in chunks."""
+        return in_chunks(
+            self._padded_rows,
+            self._ids(count),
+            None,
+            list(self.parameters()),
+            draws=self.training,
+            numbers=self.numbers_per_row(),
+        )
+
+    def numbers_per_row(self) -> int:
+        """How many numbers one row holds for the gradient, roughly."""
+        # What a linear layer reads, gives to its activation, and what that gives on.
+        return 3 * sum(layer.width for layer in self.layers()) or 2 * self.embedding_dim
+
+    def share_rows(self, count: int) -> None:
+        """Lets look-ups index the first rows as :meth:`made_rows` gives them, at least `count`.
+
+        Output layers that read computed rows call it. A forward hook within the embedding, such as
+        the dropout of whole words, is for the input alone: look-ups are then made by themselves.
+        """
+        self.shared_rows = max(self.shared_rows, count)
+
+    def resize(self, num_embeddings: int, mean: bool = False) -> None:
+        whole = self.shared_rows == self.num_embeddings
+        super().resize(num_embeddings, mean)
+        self.shared_rows = num_embeddings if whole else min(self.shared_rows, num_embeddings)
+
+    def _ids(self, count: int) -> Tensor:
+        like = next(chain(self.parameters(), self.buffers()))
+        return torch.arange(count, device=like.device)
 
     @torch.no_grad()
     def to_embedding(self) -> nn.Embedding:
         """The trained table as a plain `torch.nn.Embedding`: inference costs one look-up."""
         table = self.whole_table()
         return nn.Embedding.from_pretrained(table, freeze=False, padding_idx=self.padding_idx)
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        embeddings: Float[Tensor, "num_embeddings features"],
-        *,
-        padding_idx: int | None = None,
-        weights: Float[Tensor, " num_embeddings"] | None = None,
-        **arguments: Any,  # noqa: ANN401
-    ) -> "Embedding":
-        """An embedding of this class that starts as the best approximation of a trained table.
-
-        :func:`~define.fit_embedding` goes on from there.
-
-        Args:
-            embeddings: The table (V, m).
-            padding_idx: Id whose row is zero and never trained.
-            weights: What an error in each row costs, such as the frequencies of the words; equal
-                if omitted.
-            **arguments: The further arguments of the class, such as its widths.
-
-        Raises:
-            ValueError: If the table is not finite or all zero, or does not fit `weights`.
-            TypeError: If the class has no way to start from a table.
-        """
-        table = embeddings.detach()
-        wide = table.to(
-            torch.promote_types(table.dtype, torch.float32)
-        )  # what matrices are solved in
-        like = {"device": wide.device, "dtype": wide.dtype}
-        num_embeddings, embedding_dim = wide.shape
-        module = cls(num_embeddings, embedding_dim, padding_idx, **like, **arguments)
-        with torch.no_grad():
-            module.approximate(check_target(wide, module, weights))
-        return module.to(table.dtype)
-
-    def arguments(self) -> dict[str, Any]:
-        """Keyword arguments that rebuild it, drawn anew: ``type(e)(**e.arguments())``.
-
-        Raises:
-            TypeError: If the class does not keep an argument as an attribute of the same name.
-        """
-        parameters = inspect.signature(type(self)).parameters
-        names = [name for name in parameters if name not in ("device", "dtype")]
-        for name in names:
-            if not hasattr(self, name):
-                raise TypeError(f"{type(self).__name__} keeps no attribute {name!r}, its argument.")
-        return {name: getattr(self, name) for name in names}
-
-    def tied_table(self) -> nn.Module:
-        """The embedding whose table an output layer shares: the Map where there is one."""
-        return self
-
-    def bands(self) -> tuple[Band, ...] | None:
-        """The bands of a vocabulary that is cut into tables of their own; None if it is not."""
-        return None
-
-    def unit_parameters(self) -> list[nn.Parameter]:
-        """Parameters that all words share and rows are computed with, none that is looked up."""
-        return []
-
-    def resize(self, num_embeddings: int, mean: bool = False) -> None:
-        """Changes the number of rows in place: whatever is tied to the embedding stays so.
-
-        Args:
-            num_embeddings: New size V of the vocabulary.
-            mean: Whether new rows start (nearly) at the mean of the old ones.
-
-        Raises:
-            ValueError: If the padding row or a band would be cut off.
-            TypeError: If the class cannot be resized.
-        """
-        check_resize(num_embeddings, self.padding_idx)
-        self.resize_tables(num_embeddings, mean)
-        self.num_embeddings = num_embeddings
-
-    def resize_tables(self, num_embeddings: int, mean: bool) -> None:
-        """Changes the number of rows of all tables; :meth:`resize` does the rest."""
-        raise TypeError(f"{type(self).__name__} cannot be resized: it has no resize_tables().")
-
-    def approximate(self, target: Target) -> None:
-        """Sets all parameters to the best approximation of a table that there is a formula for."""
-        raise TypeError(
-            f"{type(self).__name__} cannot start from a table: it has no approximate()."
-        )
-
-    @torch.no_grad()
-    def set_rows(
-        self, ids: Int[Tensor, " rows"], rows: Float[Tensor, "rows features"]
-    ) -> Float[Tensor, " rows"]:
-        """Sets rows to given vectors, or to the nearest that the embedding can stand for.
-
-        Only what belongs to these words is changed, such as their rows in the Map: all other rows
-        stay as they are.
-
-        Args:
-            ids: Different ids, not the padding's.
-            rows: A row for each.
-
-        Returns:
-            The relative error of each row, ‖got − wanted‖ / ‖wanted‖.
-
-        Raises:
-            ValueError: If an id is given twice or is the padding's, or shapes do not fit.
-            IndexError: If an id is outside of the vocabulary.
-            TypeError: If nothing in the embedding belongs to single words.
-        """
-        check_rows(self, ids, rows)
-        modes = [(module, module.training) for module in self.modules()]
-        try:
-            self.eval()
-            order = ids.argsort()
-            self.set_own_rows(ids[order], rows[order])
-            error = torch.linalg.vector_norm((self(ids) - rows).double(), dim=1)
-            wanted = torch.linalg.vector_norm(rows.double(), dim=1)
-            return torch.where(error > 0, error / wanted, 0.0).to(rows.dtype)
-        finally:
-            for module, mode in modes:
-                module.training = mode
-
-    def set_own_rows(self, ids: Tensor, rows: Tensor) -> None:
-        """Sets the rows of valid ascending ids; :meth:`set_rows` does the rest."""
-        raise TypeError(f"{type(self).__name__} cannot set rows: it has no set_own_rows().")
-
-    @property
-    def is_exact(self) -> bool:
-        """Whether :meth:`approximate` leaves nothing to improve."""
-        return False
-
-    def solve(self, target: Target) -> bool:
-        """Sets what a row is linear in to its least-squares solution, the rest as it is.
-
-        Returns:
-            Whether there is such a thing.
-        """
-        return False
-
-    def solved_parameters(self) -> list[nn.Parameter]:
-        """What :meth:`solve` sets and gradient steps of a fit should leave to it."""
-        return []
-
-    def layers(self) -> tuple[Layer, ...]:
-        """The steps on the way to rows, the Map first, the output last; () if there are none."""
-        return ()
-
-    def layer_outputs(self, ids: Int[Tensor, " rows"]) -> Iterator[Float[Tensor, "rows width"]]:
-        """What each of :meth:`layers` gives for ascending ids; the unit runs once."""
-        return iter(())
-
-    def row_cost(self) -> int:
-        """Multiply-adds to compute one row, the mean over the vocabulary; 0 for a look-up."""
-        return 0
 
     def __setattr__(self, name: str, value: Any) -> None:  # noqa: ANN401
         if name == "weight":
@@ -347,35 +199,3 @@ class Embedding(nn.Module, ABC):
     def extra_repr(self) -> str:
         text = f"{self.num_embeddings}, {self.embedding_dim}"
         return text if self.padding_idx is None else f"{text}, padding_idx={self.padding_idx}"
-
-
-def check_resize(num_embeddings: int, padding_idx: int | None) -> None:
-    """Checks a new number of rows.
-
-    Raises:
-        ValueError: If it is below 1 or cuts the padding row off.
-    """
-    if num_embeddings < 1 or (padding_idx is not None and padding_idx >= num_embeddings):
-        raise ValueError(f"{num_embeddings=} must be at least 1 and above {padding_idx=}.")
-
-
-def check_rows(embedding: nn.Module, ids: Tensor, rows: Tensor) -> None:
-    """Checks what :meth:`Embedding.set_rows` is given.
-
-    Raises:
-        ValueError: If an id is given twice or is the padding's, or shapes do not fit.
-        IndexError: If an id is outside of the vocabulary.
-    """
-    num_embeddings, embedding_dim = table_size(embedding)
-    if ids.dim() != 1 or rows.shape != (len(ids), embedding_dim):
-        raise ValueError(
-            f"ids {tuple(ids.shape)} and rows {tuple(rows.shape)} must be (k,) and "
-            f"(k, {embedding_dim=})."
-        )
-    for id_ in ids.tolist():
-        if not 0 <= id_ < num_embeddings:
-            raise IndexError(f"id {id_} is not within {num_embeddings=}.")
-        if id_ == embedding.padding_idx:
-            raise ValueError(f"id {id_} is that of the padding, whose row stays zero.")
-    if len(ids.unique()) < len(ids):
-        raise ValueError(f"ids must be different, not {ids.tolist()}.")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from math import lcm
-from typing import Any, cast
+from typing import Any, Literal, cast, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -21,7 +21,9 @@ from define.groups import (
     width_schedule,
 )
 
-__all__ = ["DeFINE"]
+__all__ = ["DeFINE", "Start"]
+
+Start = Literal["random", "identity", "projection"]
 
 
 class DeFINE(FactorizedEmbedding):
@@ -59,6 +61,10 @@ class DeFINE(FactorizedEmbedding):
         activation: Makes the activation of Expand's layers.
         norm: Makes their normalization from a width; none if omitted.
         dropout: Dropout probability after each layer of Expand; it falls on token types.
+        start: How the unit starts: drawn at random; as the identity of the Map, where
+            `embedding_dim` is its width; or as a random projection of it. In the latter two
+            Expand's share of Reduce is zero: the embedding starts as a simpler one, and learns
+            what its depth adds.
         sparse: Whether the gradient of a Map table made here is sparse.
         std: Standard deviation of Map and output at initialization; that of a given `map` (or 1)
             if omitted.
@@ -98,6 +104,7 @@ class DeFINE(FactorizedEmbedding):
         activation: Callable[[], nn.Module] = nn.GELU,
         norm: Callable[[int], nn.Module] | None = None,
         dropout: float = 0.0,
+        start: Start = "random",
         sparse: bool = False,
         std: float | None = None,
         device: torch.device | str | None = None,
@@ -117,6 +124,15 @@ class DeFINE(FactorizedEmbedding):
         self.groups = None if groups is None else tuple(groups)
         self.skip, self.shuffle, self.shared = skip, shuffle, shared
         self.activation, self.norm, self.dropout = activation, norm, dropout
+        if start not in get_args(Start):
+            raise ValueError(f"{start=} must be one of {get_args(Start)}.")
+        if start != "random" and not (reduce and reduce_map):
+            raise ValueError(f"{start=} needs {reduce=} and {reduce_map=} to be true.")
+        if start == "identity" and self.map_dim != self.embedding_dim:
+            raise ValueError(
+                f"{start=} needs embedding_dim={embedding_dim} to equal map={self.map_dim}."
+            )
+        self.start = start
         groups = group_schedule(depth, max_groups) if groups is None else tuple(groups)
         _check_groups(self.map_dim, groups, max_groups if self.groups is None else None)
         map_dim, std = self.map_dim, self.std
@@ -151,9 +167,9 @@ class DeFINE(FactorizedEmbedding):
     def reset_parameters(self) -> None:
         """Draws all parameters; the output has mean 0 and deviation `self.std` at every depth.
 
-        The paper does not say how. Here each layer is drawn so that its outputs for random Map
-        vectors have that mean and deviation. One case is excepted: without Reduce, residual
-        layers add up to more.
+        The paper does not say how. Where `start` is random, each layer is drawn so that its
+        outputs for random Map vectors have that mean and deviation. One case is excepted: without
+        Reduce, residual layers add up to more.
         """
         draw(self.map, self.std)
         self._reset_unit()
@@ -166,8 +182,18 @@ class DeFINE(FactorizedEmbedding):
             return  # as in reset_parameters of Expand
         e_i = torch.randn(SAMPLES, self.map_dim, device=like.device, dtype=like.dtype) * self.std
         e_o = self.expand.standardize_parameters(e_i)
-        if self.reduce is not None:
+        if self.reduce is None:
+            return
+        if self.start == "random":
             self.reduce.standardize_parameters(self._reduce_reads(e_o, e_i), self.std)
+            return
+        for parameter in self.reduce.parameters():
+            parameter.zero_()
+        path = self.reduce.weight[0, :, -self.map_dim :]
+        if self.start == "identity":
+            nn.init.eye_(path)
+        else:
+            path.normal_(std=self.map_dim**-0.5)  # as a projected embedding is drawn
 
     def _reduce_reads(self, e_o: Tensor, e_i: Tensor) -> Tensor:
         return torch.cat([e_o, e_i], -1) if self.reduce_map else e_o

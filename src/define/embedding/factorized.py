@@ -9,8 +9,17 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from define.embedding.base import Embedding
-from define.embedding.family import approximate, arguments, draw, resize, row_cost, set_rows
+from define.embedding.family import (
+    approximate,
+    arguments,
+    draw,
+    made_rows,
+    resize,
+    row_cost,
+    set_rows,
+)
 from define.embedding.nearest import nearest_inputs
+from define.embedding.shared import in_chunks
 from define.embedding.tables import check_padding, check_sizes, table_size
 from define.embedding.target import Target, balance, factorize
 from define.groups import GroupLinear
@@ -112,6 +121,21 @@ class FactorizedEmbedding(Embedding):
 
     def rows(self, ids: Int[Tensor, " rows"]) -> Float[Tensor, "rows features"]:
         return self.from_map(self.map(ids))
+
+    def first_rows(self, count: int) -> Float[Tensor, "rows features"]:
+        def make(ids: Tensor, e_i: Tensor) -> Tensor:
+            return self.without_padding(ids, self.from_map(e_i))
+
+        # The Map's rows as a whole: a look-up in each chunk would have a gradient of its size.
+        e_i = made_rows(self.map, count)
+        return in_chunks(
+            make,
+            self._ids(count),
+            e_i,
+            self.unit_parameters(),
+            draws=self.training,
+            numbers=self.numbers_per_row(),
+        )
 
     def set_own_rows(self, ids: Tensor, rows: Tensor) -> None:
         # In float64, from two starts: the present rows of the Map, and zeros.

@@ -5,7 +5,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from define.embedding.base import Band, Embedding, check_resize, check_rows
+from define.embedding.base import Band, Embedding
+from define.embedding.contract import check_resize, check_rows
 from define.embedding.tables import resized
 from define.embedding.target import Target
 
@@ -15,10 +16,12 @@ __all__ = [
     "bands",
     "draw",
     "is_exact",
+    "made_rows",
     "parameter_groups",
     "resize",
     "row_cost",
     "set_rows",
+    "share_rows",
     "solve",
     "solved_parameters",
     "tied_table",
@@ -143,6 +146,20 @@ def set_rows(embedding: nn.Module, ids: Tensor, rows: Tensor) -> Tensor:
     check_rows(table, ids, rows)
     table.weight[ids] = rows.to(table.weight.dtype)
     return rows.new_zeros(len(rows))
+
+
+def made_rows(embedding: nn.Module, count: int | None = None) -> Tensor:
+    """The first rows of a table (all if omitted) as a step has them, made once a step."""
+    if isinstance(embedding, Embedding):
+        return embedding.made_rows(count)
+    weight = cast(Tensor, embedding.weight)
+    return weight if count in (None, len(weight)) else weight[:count]
+
+
+def share_rows(embedding: nn.Module, count: int) -> None:
+    """Lets look-ups in an embedding index what :func:`made_rows` gives."""
+    if isinstance(embedding, Embedding):
+        embedding.share_rows(count)
 
 
 def whole_table(embedding: nn.Module) -> Tensor:

@@ -1,6 +1,7 @@
 """What is known of any table of rows: its sizes, its padding row, how it grows."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from operator import index
 from typing import SupportsIndex, cast
@@ -8,7 +9,7 @@ from typing import SupportsIndex, cast
 import torch
 from torch import Tensor, nn
 
-__all__ = ["check_cutoffs", "check_padding", "check_sizes", "resized", "table_size"]
+__all__ = ["check_cutoffs", "check_padding", "check_sizes", "evaluating", "resized", "table_size"]
 
 
 def table_size(map: nn.Module) -> tuple[int, int]:
@@ -65,6 +66,18 @@ def check_cutoffs(cutoffs: Sequence[int], num_embeddings: int) -> tuple[int, ...
     if not cutoffs or any(a >= b for a, b in pairwise((0, *cutoffs, num_embeddings))):
         raise ValueError(f"{cutoffs=} must increase between 0 and {num_embeddings=}.")
     return cutoffs
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Puts a module in evaluation mode, and each of its parts back in its own mode afterwards."""
+    modes = [(part, part.training) for part in module.modules()]
+    try:
+        module.eval()
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
 
 
 @torch.no_grad()

@@ -1,18 +1,34 @@
 """Adaptive softmax, tied to the Map of an embedding."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from define.embedding import bands
+from define.embedding import bands, made_rows, tied_table
 from define.embedding.tables import check_cutoffs, table_size
 from define.softmax.base import OutputLayer, Tied, own_projection, reset_projection
 from define.softmax.chunked import chunked_nll, chunks
 
 __all__ = ["AdaptiveSoftmax"]
+
+
+@dataclass(frozen=True)
+class _Band:
+    """Table and bias of a band's words, and what brings hidden states to the table's width."""
+
+    table: Tensor
+    bias: Tensor | None
+    matrix: Tensor | None
+
+    def reads(self, hidden: Tensor) -> Tensor:
+        return hidden if self.matrix is None else hidden @ self.matrix
+
+    def log_prob(self, hidden: Tensor) -> Tensor:
+        return F.linear(self.reads(hidden), self.table, self.bias).log_softmax(-1)
 
 
 class AdaptiveSoftmax(OutputLayer):
@@ -28,7 +44,9 @@ class AdaptiveSoftmax(OutputLayer):
     bands' projections where there are any, are those of the Map it is tied to:
 
     - a :class:`~define.embedding.AdaptiveEmbedding`: its bands, at their own widths;
-    - any other embedding with a `weight` (V, n): `cutoffs` cut its table.
+    - any other embedding: `cutoffs` cut its table. Tied to the Map of an embedding, it is the
+      paper's; tied to the embedding itself, the rows that the unit computes are those of input and
+      output, made once a step for both, or of the first band alone (`first_band_only`).
 
     Reference:
         | Efficient softmax approximation for GPUs (Grave et al. 2017), Sec. 4
@@ -38,18 +56,22 @@ class AdaptiveSoftmax(OutputLayer):
         map: Embedding to tie to.
         in_features: Width of the hidden states; the Map's if omitted. Where they differ, a
             projection in_features → n is owned here.
-        cutoffs: First id of each band but the first, for a `map` that is one table.
+        cutoffs: First id of each band but the first, for a `map` that is one table; those of its
+            Map if omitted.
         bias: Whether each class has a bias.
         cluster_bias: Whether each cluster has a bias.
         tie_projections: Whether the bands' projections are those of an adaptive `map`, instead
             of the layer's own.
+        first_band_only: Whether only the first band has the rows that `map` computes, and the tails
+            are tied to the Map within it, with a projection of their own: nearly as cheap as all
+            of it on the Map.
         ignore_index: Target without loss and gradient.
         device: Device of the parameters owned here.
         dtype: Type of the parameters owned here.
 
     Raises:
         ValueError: If `cutoffs` are missing, do not increase within the vocabulary, or are not
-            those of an adaptive `map`.
+            those of an adaptive `map`; if `first_band_only` is asked of what has no Map.
 
     Example:
         >>> from define import AdaptiveEmbedding
@@ -70,6 +92,7 @@ class AdaptiveSoftmax(OutputLayer):
         bias: bool = False,
         cluster_bias: bool = False,
         tie_projections: bool = True,
+        first_band_only: bool = False,
         ignore_index: int = -100,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -77,20 +100,32 @@ class AdaptiveSoftmax(OutputLayer):
         num_classes, map_dim = table_size(map)
         in_features = map_dim if in_features is None else in_features
         super().__init__(in_features, num_classes, ignore_index)
-        parts = bands(map)
-        if parts is not None:
-            self.cutoffs = tuple(band.start for band in parts[1:])
+        tails = tied_table(map) if first_band_only else map
+        if first_band_only and tails is map:
+            raise ValueError(f"{first_band_only=} needs an embedding with a Map to leave tails on.")
+        parts = bands(tails)
+        given = parts or bands(tied_table(map))
+        if given is not None and (parts is not None or cutoffs is None):
+            self.cutoffs = tuple(band.start for band in given[1:])
             if cutoffs is not None and tuple(cutoffs) != self.cutoffs:
                 raise ValueError(f"{cutoffs=} must be those of the map, {self.cutoffs}.")
-            widths = tuple(band.table.shape[1] for band in parts)
+        elif cutoffs is None:
+            raise ValueError(f"cutoffs={cutoffs} must be given for a map that is one table.")
+        else:
+            self.cutoffs = check_cutoffs(cutoffs, num_classes)
+        count = len(self.cutoffs) + 1
+        tail_dim = table_size(tails)[1]
+        if parts is not None:
+            widths = [band.table.shape[1] for band in parts]
             projected = [band.projection is not None for band in parts]
         else:
-            if cutoffs is None:
-                raise ValueError(f"cutoffs={cutoffs} must be given for a map that is one table.")
-            self.cutoffs = check_cutoffs(cutoffs, num_classes)
-            widths = (map_dim,) * (len(self.cutoffs) + 1)
-            projected = [False] * len(widths)
-        self.tied = Tied(map)
+            widths, projected = [tail_dim] * count, [False] * count
+        if first_band_only:
+            widths[0], projected[0] = map_dim, False
+        self.first_band_only = first_band_only
+        # Bands have tables that are stored: nothing is made for them.
+        made = self.cutoffs[0] if first_band_only else 0 if parts is not None else num_classes
+        self.tied = Tied(map, made)
         self.sizes = tuple(
             stop - start
             for start, stop in zip((0, *self.cutoffs), (*self.cutoffs, num_classes), strict=True)
@@ -98,11 +133,14 @@ class AdaptiveSoftmax(OutputLayer):
 
         like = {"device": device, "dtype": dtype}
         self.projection = own_projection(in_features, map_dim, device, dtype)
+        self.tail_projection = (
+            own_projection(in_features, tail_dim, device, dtype) if first_band_only else None
+        )
         self.projections = nn.ParameterDict()
         if not tie_projections:
             for b, width in enumerate(widths):
                 if projected[b]:
-                    self.projections[str(b)] = nn.Parameter(torch.empty(map_dim, width, **like))
+                    self.projections[str(b)] = nn.Parameter(torch.empty(tail_dim, width, **like))
         clusters = len(self.cutoffs)
         self.cluster_weight = nn.Parameter(torch.empty(clusters, widths[0], **like))
         self.cluster_bias = nn.Parameter(torch.empty(clusters, **like)) if cluster_bias else None
@@ -112,7 +150,9 @@ class AdaptiveSoftmax(OutputLayer):
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Draws what is owned here; tables and tied projections are the embedding's to draw."""
-        reset_projection(self.projection)
+        for projection in (self.projection, self.tail_projection):
+            if projection is not None:
+                reset_projection(projection)
         for projection in self.projections.values():
             projection.normal_(std=projection.shape[0] ** -0.5)
         bound = self.cluster_weight.shape[1] ** -0.5
@@ -121,101 +161,107 @@ class AdaptiveSoftmax(OutputLayer):
             if bias is not None:
                 bias.zero_()
 
-    def _tables(self) -> Sequence[Tensor]:
-        parts = bands(self.tied.module)
+    def _bands(self) -> list[_Band]:
+        """The bands as they are now; asked for once in a call."""
+        biases = [None] * len(self.sizes) if self.bias is None else self.bias.split(self.sizes)
+        tails = tied_table(self.tied.module) if self.first_band_only else self.tied.module
+        parts = bands(tails)
         if parts is not None:
-            return [band.table for band in parts]
-        # Not slices: the backward pass of each would fill a whole table with zeros.
-        return self.tied.weight.split(self.sizes)
-
-    def _biases(self) -> Sequence[Tensor | None]:
-        return [None] * len(self.sizes) if self.bias is None else self.bias.split(self.sizes)
-
-    def _band(self, hidden: Tensor, band: int) -> Tensor:
-        """Hidden states (rows, n) at the width of a band's table."""
-        if str(band) in self.projections:
-            matrix = self.projections[str(band)]
+            tables = [band.table for band in parts]
+            matrices = [band.projection for band in parts]
         else:
-            parts = bands(self.tied.module)
-            matrix = None if parts is None else parts[band].projection
-        return hidden if matrix is None else hidden @ matrix
+            rows = made_rows(tails) if self.first_band_only else self.tied.rows()
+            # Not slices: the backward pass of each would fill a whole table with zeros.
+            tables, matrices = list(rows.split(self.sizes)), [None] * len(self.sizes)
+        if self.first_band_only:
+            tables[0], matrices[0] = self.tied.rows(self.sizes[0]), None
+        own = [
+            self.projections[b] if (b := str(i)) in self.projections else None
+            for i in range(len(tables))
+        ]
+        return [
+            _Band(table, bias, matrix if mine is None else mine)
+            for table, bias, matrix, mine in zip(tables, biases, matrices, own, strict=True)
+        ]
 
-    def _head(self, table: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    def _head(self, band: _Band) -> tuple[Tensor, Tensor | None]:
         """Table and bias of the first softmax: the first band's words, then the clusters."""
-        weight = torch.cat([table, self.cluster_weight])
-        if bias is None and self.cluster_bias is None:
+        weight = torch.cat([band.table, self.cluster_weight])
+        if band.bias is None and self.cluster_bias is None:
             return weight, None
         own = self.cluster_bias
-        bias = weight.new_zeros(self.sizes[0]) if bias is None else bias
+        bias = weight.new_zeros(self.sizes[0]) if band.bias is None else band.bias
         return weight, torch.cat(
             [bias, weight.new_zeros(len(self.cutoffs)) if own is None else own]
         )
 
+    def _projected(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """Hidden states as the first band reads them, and as the tails do."""
+        first = self.projection(hidden)
+        return first, first if self.tail_projection is None else self.tail_projection(hidden)
+
     def rows_nll(
         self, hidden: Float[Tensor, "rows in"], targets: Int[Tensor, " rows"]
     ) -> Float[Tensor, " rows"]:
-        hidden = self.projection(hidden)
-        tables, biases = self._tables(), self._biases()
+        first, rest = self._projected(hidden)
+        head, *tails = self._bands()
         bands = torch.bucketize(
             targets, torch.tensor(self.cutoffs, device=targets.device), right=True
         )
         clusters = self.sizes[0] + bands - 1
-        weight, bias = self._head(tables[0], biases[0])
+        weight, bias = self._head(head)
         nll = chunked_nll(
-            self._band(hidden, 0),
-            weight,
-            bias,
-            torch.where(bands > 0, clusters, targets),
+            head.reads(first), weight, bias, torch.where(bands > 0, clusters, targets)
         )
-        for b in range(1, len(self.sizes)):
+        for b, band in enumerate(tails, 1):
             rows = (bands == b).nonzero().squeeze(-1)
             if len(rows):
                 inner = chunked_nll(
-                    self._band(hidden[rows], b),
-                    tables[b],
-                    biases[b],
+                    band.reads(rest[rows]),
+                    band.table,
+                    band.bias,
                     targets[rows] - self.cutoffs[b - 1],
                 )
                 nll = nll.index_add(0, rows, inner)
         return nll
 
     def rows_log_prob(self, hidden: Float[Tensor, "rows in"]) -> Float[Tensor, "rows classes"]:
-        hidden = self.projection(hidden)
-        head = self._head_log_prob(hidden)
-        parts = [head[:, : self.sizes[0]]]
-        for b in range(1, len(self.sizes)):
-            parts.append(head[:, self.sizes[0] + b - 1, None] + self._tail_log_prob(hidden, b))
-        return torch.cat(parts, -1)
+        first, rest = self._projected(hidden)
+        head, *tails = self._bands()
+        words, clusters = self._head_log_prob(first, head)
+        inner = (
+            c[:, None] + band.log_prob(rest)
+            for c, band in zip(clusters.unbind(1), tails, strict=True)
+        )
+        return torch.cat([words, *inner], -1)
 
     def rows_topk(self, hidden: Float[Tensor, "rows in"], k: int) -> tuple[Tensor, Tensor]:
-        tops = [self._topk(rows, k) for rows in chunks(hidden, max(self.sizes))]
+        bands = self._bands()
+        tops = [self._topk(rows, k, bands) for rows in chunks(hidden, max(self.sizes))]
         return torch.cat([values for values, _ in tops]), torch.cat([ids for _, ids in tops])
 
-    def _head_log_prob(self, hidden: Tensor) -> Tensor:
-        weight, bias = self._head(self._tables()[0], self._biases()[0])
-        return F.linear(self._band(hidden, 0), weight, bias).log_softmax(-1)
+    def _head_log_prob(self, hidden: Tensor, band: _Band) -> tuple[Tensor, Tensor]:
+        """Log-probabilities of the first band's words, and of the clusters."""
+        log_prob = F.linear(band.reads(hidden), *self._head(band)).log_softmax(-1)
+        words, clusters = log_prob.split([self.sizes[0], len(self.cutoffs)], -1)
+        return words, clusters
 
-    def _tail_log_prob(self, hidden: Tensor, band: int) -> Tensor:
-        table, bias = self._tables()[band], self._biases()[band]
-        return F.linear(self._band(hidden, band), table, bias).log_softmax(-1)
-
-    def _topk(self, hidden: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    def _topk(self, hidden: Tensor, k: int, bands: Sequence[_Band]) -> tuple[Tensor, Tensor]:
         """Searches a tail band only where its cluster is likelier than the k-th best so far.
 
         With fewer than k words so far anything may still enter, also words of probability 0.
         """
-        hidden = self.projection(hidden)
-        head = self._head_log_prob(hidden)
-        words, clusters = head.split([self.sizes[0], len(self.cutoffs)], -1)
+        first, rest = self._projected(hidden)
+        words, clusters = self._head_log_prob(first, bands[0])
         values, ids = words.topk(min(k, self.sizes[0]))
-        for b in range(1, len(self.sizes)):
+        for b, band in enumerate(bands[1:], 1):
             cluster, found = clusters[:, b - 1], values.shape[1]
             rows = torch.arange(len(hidden), device=hidden.device)
             if found == k:
                 rows = (cluster > values[:, -1]).nonzero().squeeze(-1)
                 if len(rows) == 0:
                     continue
-            inner = self._tail_log_prob(hidden[rows], b).topk(min(k, self.sizes[b]))
+            inner = band.log_prob(rest[rows]).topk(min(k, self.sizes[b]))
             candidates = torch.cat([values[rows], inner.values + cluster[rows, None]], -1)
             names = torch.cat([ids[rows], inner.indices + self.cutoffs[b - 1]], -1)
             best = candidates.topk(min(k, candidates.shape[1]))

@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from define.embedding import whole_table
-from define.embedding.tables import check_sizes
+from define.embedding import made_rows, share_rows
+from define.embedding.tables import check_sizes, table_size
 from define.softmax.chunked import IGNORED
 
 __all__ = ["OutputLayer"]
@@ -115,19 +115,24 @@ class OutputLayer(nn.Module, ABC):
 
 
 class Tied:
-    """Holds the module that an output layer shares parameters with, without owning them.
+    """Holds the embedding that an output layer shares its table with, without owning it.
 
     A module kept as an attribute would be registered, and its parameters would appear twice in
     `state_dict`. They belong to the embedding alone; `copy.deepcopy` of a model that holds both
     keeps them tied.
     """
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, count: int | None = None) -> None:
         self.module = module
+        share_rows(module, table_size(module)[0] if count is None else count)
+
+    def rows(self, count: int | None = None) -> Tensor:
+        """The first rows of the table (all if omitted), those that look-ups of a step read too."""
+        return made_rows(self.module, count)
 
     @property
     def weight(self) -> Tensor:
-        return whole_table(self.module)
+        return self.rows()
 
 
 def own_projection(

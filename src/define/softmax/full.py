@@ -100,8 +100,13 @@ class TiedSoftmax(_FullSoftmax):
         | DeFINE, Sec. 3.4 (output tied to the Map table)
         | Using the Output Embedding to Improve Language Models (Press & Wolf 2017)
 
+    What is passed is what is tied: the Map of an embedding (the paper), or the embedding itself.
+    Then the rows that the unit computes are those of input and output. They are made once a step
+    for both, in chunks that the backward pass computes again, and once in evaluation.
+
     Args:
-        map: Embedding to tie to: `torch.nn.Embedding` or anything with a `weight` (V, n).
+        map: Embedding to tie to: `torch.nn.Embedding` or any of this package, such as the Map of
+            another.
         in_features: Width of the hidden states; n if omitted.
         bias: Whether each class has a bias.
         ignore_index: Target without loss and gradient.

@@ -1,0 +1,234 @@
+"""The table that input and output read in one step: made once, in chunks, and then let go."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+__all__ = ["StepCache", "in_chunks", "look_up"]
+
+_CHUNK = 2048  # rows made at a time
+_KEPT = 2**22  # numbers kept for the gradient; what is beyond is computed again
+
+
+_steps = 0  # of all optimizers
+
+
+def _count_step(*_: object) -> None:
+    global _steps
+    _steps += 1
+
+
+# A fused step changes parameters without counting up their versions.
+register_optimizer_step_post_hook(_count_step)
+
+
+class StepCache:
+    """Keeps a computed tensor for as long as one step may use it.
+
+    It is let go when its gradient has been taken, and when anything changed that it depends on: a
+    parameter (also in place, and by any optimizer of torch), a mode, the type of autocast. Copies
+    of a module start without one.
+    """
+
+    def __init__(self) -> None:
+        self._key: Any = None
+        self._parts: list[Tensor] = []
+        self._value: Tensor | None = None
+
+    def get(self, module: nn.Module, make: Callable[[], Tensor], *further: object) -> Tensor:
+        """What `make` gives from a module, made anew if it may have changed."""
+        parts = [*module.parameters(), *module.buffers()]
+        state = [
+            (id(p), p.data_ptr(), p.dtype, 0 if p.is_inference() else p._version) for p in parts
+        ]
+        device = parts[0].device.type
+        autocast = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device)
+        modes = [part.training for part in module.modules()]
+        key = (
+            (state, modes, autocast, _steps),
+            (torch.is_grad_enabled(), torch.is_inference_mode_enabled()),
+        )
+        if self._value is None or self._key != (key, further):
+            self.drop()  # before there are two
+            value = make()
+            if value.requires_grad:
+                value.register_hook(lambda _: self.drop())
+            # The parameters are kept too: an id is another's as soon as its object is gone.
+            self._key, self._parts, self._value = (key, further), parts, value
+        return self._value
+
+    def drop(self) -> None:
+        """Lets the tensor go."""
+        self._key, self._parts, self._value = None, [], None
+
+    def __deepcopy__(self, memo: dict[int, object]) -> "StepCache":
+        return StepCache()
+
+    def __reduce__(self) -> tuple[type["StepCache"], tuple[()]]:
+        return StepCache, ()
+
+
+def in_chunks(
+    function: Callable[..., Tensor],
+    ids: Tensor,
+    read: Tensor | None,
+    parameters: Sequence[nn.Parameter],
+    *,
+    draws: bool,
+    numbers: int,
+) -> Tensor:
+    """``function(ids)``, or ``function(ids, read)``, for rows that do not depend on one another.
+
+    They are made a chunk at a time. What the first chunks hold for the gradient is kept, up to a
+    bound; the others are made again in the backward pass. Memory does not grow with the number of
+    rows then. There may be several backward passes.
+
+    Args:
+        function: Gives a row for each id.
+        ids: (rows,).
+        read: What it reads for each row besides; None if there is nothing.
+        parameters: What it computes with.
+        draws: Whether it draws random numbers.
+        numbers: How many numbers a row holds for the gradient, roughly.
+    """
+    plan = _Plan(function, ids, read, parameters, draws=draws, numbers=numbers)
+    if torch.is_grad_enabled() and any(t.requires_grad for t in plan.tensors):
+        return _Made.apply(plan, *plan.tensors)
+    return torch.cat([function(*chunk) for chunk in plan.chunks()])
+
+
+class _Plan:
+    """How rows are made, and made again for their gradient."""
+
+    def __init__(
+        self,
+        function: Callable[..., Tensor],
+        ids: Tensor,
+        read: Tensor | None,
+        parameters: Sequence[nn.Parameter],
+        *,
+        draws: bool,
+        numbers: int,
+    ) -> None:
+        self.function, self.ids, self.read = function, ids, read
+        self.draws, self.numbers = draws, numbers
+        self.tensors: list[Tensor] = [*([] if read is None else [read]), *parameters]
+        self.versions = [0 if t.is_inference() else t._version for t in self.tensors]
+        device = ids.device.type
+        self.autocast = (torch.is_autocast_enabled(device), torch.get_autocast_dtype(device))
+        self.random: list[tuple[Tensor, ...]] = []
+        self.kept: list[tuple[list[Tensor], Tensor]] = []
+
+    def chunks(self) -> Iterator[list[Tensor]]:
+        parts = [self.ids] if self.read is None else [self.ids, self.read]
+        for start in range(0, len(self.ids), _CHUNK):
+            with torch.enable_grad():  # gradients are asked of the parts
+                chunk = [part[start : start + _CHUNK] for part in parts]
+            yield chunk
+
+    @contextmanager
+    def conditions(self, index: int | None = None) -> Iterator[None]:
+        """Autocast as it was at first, and with an index the random numbers of that chunk."""
+        enabled, dtype = self.autocast
+        device = self.ids.device
+        # Without its cache: a cast made without gradient would be taken for one with it.
+        with torch.autocast(device.type, dtype, enabled, cache_enabled=False):
+            if index is None or not self.draws:
+                yield
+                return
+            with torch.random.fork_rng([device] if device.type == "cuda" else []):
+                torch.set_rng_state(self.random[index][0])
+                if device.type == "cuda":
+                    torch.cuda.set_rng_state(self.random[index][1], device)
+                yield
+
+    def make(self) -> Tensor:
+        rows, held, device = [], 0, self.ids.device
+        with self.conditions():
+            for chunk in self.chunks():
+                if self.draws:
+                    gpu = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
+                    self.random.append((torch.get_rng_state(), *gpu))
+                held += self.numbers * len(chunk[0])
+                if held > _KEPT:
+                    rows.append(self.function(*chunk))
+                    continue
+                with torch.enable_grad():
+                    self.kept.append((chunk, self.function(*chunk)))
+                rows.append(self.kept[-1][1].detach())
+        return torch.cat(rows)
+
+    def gradients(self, upstream: Tensor) -> list[Tensor | None]:
+        """The gradient of each of `tensors`; with a graph where one is wanted."""
+        if [0 if t.is_inference() else t._version for t in self.tensors] != self.versions:
+            raise RuntimeError(
+                "A parameter was changed in place between the forward and the backward pass of "
+                "rows that are computed from it."
+            )
+        graph = torch.is_grad_enabled()
+        upstream = upstream.to_dense() if upstream.is_sparse else upstream
+        wanted = [place for place, t in enumerate(self.tensors) if t.requires_grad]
+        found: dict[int, list[Tensor]] = {place: [] for place in wanted}
+        kept, self.kept = ([] if graph else self.kept), []
+        pairs = zip(self.chunks(), upstream.split(_CHUNK), strict=True)
+        for i, (chunk, given) in enumerate(pairs):
+            if i < len(kept):
+                chunk, made = kept[i]
+            else:
+                with torch.enable_grad(), self.conditions(i):
+                    made = self.function(*chunk)
+            sources = [*chunk[1:], *self.tensors[len(chunk) - 1 :]]
+            asked = [sources[place] for place in wanted]
+            gradients = torch.autograd.grad(made, asked, given, None, graph, allow_unused=True)
+            for place, gradient in zip(wanted, gradients, strict=True):
+                if gradient is None:
+                    continue
+                if found[place] and sources[place] is self.tensors[place]:
+                    found[place] = [found[place][0] + gradient]
+                else:  # of rows of its own
+                    found[place].append(gradient)
+        total: list[Tensor | None] = [None] * len(self.tensors)
+        for place, parts in found.items():
+            total[place] = torch.cat(parts) if len(parts) > 1 else parts[0] if parts else None
+        return total
+
+
+class _Made(torch.autograd.Function):
+    """Rows by a plan. Nothing is saved that a backward pass frees: there may be several."""
+
+    @staticmethod
+    def forward(ctx: Any, plan: _Plan, *tensors: Tensor) -> Tensor:  # noqa: ANN401
+        ctx.plan = plan
+        return plan.make()
+
+    @staticmethod
+    def backward(ctx: Any, *upstreams: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        return None, *ctx.plan.gradients(upstreams[0])
+
+
+def look_up(ids: Tensor, rows: Tensor) -> Tensor:
+    """``rows[ids]`` with a gradient that is added to that of another reader in place.
+
+    It is sparse: a dense one would be a table by itself.
+    """
+    return _LookUp.apply(ids, rows)
+
+
+class _LookUp(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, ids: Tensor, rows: Tensor) -> Tensor:  # noqa: ANN401
+        ctx.ids, ctx.shape = ids, rows.shape
+        return F.embedding(ids, rows)
+
+    @staticmethod
+    def backward(ctx: Any, *upstreams: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        ids, values = ctx.ids.flatten(), upstreams[0].reshape(-1, ctx.shape[1])
+        if torch.is_grad_enabled():  # a second derivative is wanted
+            return None, values.new_zeros(ctx.shape).index_add(0, ids, values)
+        sparse = torch.sparse_coo_tensor(ids[None], values, ctx.shape, check_invariants=False)
+        return None, sparse

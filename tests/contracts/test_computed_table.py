@@ -1,0 +1,306 @@
+"""Input and output that read the rows of one unit: made once a step, the same as by themselves."""
+
+import copy
+import pickle
+from functools import partial
+
+import pytest
+import torch
+import torch.nn.functional as F
+from laws import gradients, randomize
+from makers import EMBEDDINGS, OURS, M, V, adaptive, define, of_adaptive
+from torch import nn
+from torch.testing import assert_close
+
+from define import LSTM, AdaptiveSoftmax, LanguageModel, TiedSoftmax
+from define.dropout import drop_words
+from define.embedding import shared
+
+LIKE = {"dtype": torch.float64}
+CUTS = [10, 30]
+our_embeddings = pytest.mark.parametrize("make", OURS.values(), ids=OURS)
+
+
+@pytest.fixture(params=["kept", "made again"], autouse=True)
+def memory(request, monkeypatch):
+    """All that a chunk holds for the gradient is kept, or some of it is made again."""
+    monkeypatch.setattr(shared, "_CHUNK", 7)
+    if request.param == "made again":
+        monkeypatch.setattr(shared, "_KEPT", 1500)
+
+
+def counted(embedding):
+    """How many rows each further call of the unit makes."""
+    rows, compute = [], embedding.rows
+
+    def count(ids):
+        rows.append(len(ids))
+        return compute(ids)
+
+    embedding.rows = count
+    return rows
+
+
+@our_embeddings
+def test_rows_and_gradients_are_those_of_the_plain_formula(make):
+    embedding = randomize(make(V, M, padding_idx=3, **LIKE))
+    head = randomize(TiedSoftmax(embedding, bias=True, **LIKE))
+    plain = copy.deepcopy(embedding)
+    plain.shared_rows = 0
+    ids, targets = torch.randint(V, (4, 9)), torch.randint(V, (4, 9))
+
+    x = embedding(ids)
+    loss = head(x, targets)
+    y = plain(ids)
+    expected = F.cross_entropy(
+        F.linear(y, plain.whole_table(), head.bias).flatten(0, 1),
+        targets.flatten(),
+        reduction="none",
+    ).view(targets.shape)
+    assert_close(x, y)
+    assert_close(loss, expected)
+    assert_close(gradients(loss, embedding), gradients(expected, plain))
+    assert_close(head.log_prob(x).exp().sum(-1), torch.ones(4, 9, **LIKE))
+
+
+FIRST = {"table": define, "bands": partial(of_adaptive, define)}
+
+
+@pytest.mark.parametrize("make", FIRST.values(), ids=FIRST)
+def test_the_first_band_alone_is_computed_the_tails_are_the_maps(make):
+    embedding = randomize(make(V, M, padding_idx=3, **LIKE))
+    head = randomize(AdaptiveSoftmax(embedding, cutoffs=CUTS, first_band_only=True, **LIKE))
+    plain = copy.deepcopy(embedding)
+    plain.shared_rows = 0
+    ids, targets = torch.randint(V, (4, 9)), torch.randint(V, (4, 9))
+    x = embedding(ids)
+    loss = head(x, targets)
+
+    y = plain(ids)
+    computed, narrow = plain.whole_table()[:10], plain.map
+    table = narrow.weight if isinstance(narrow, nn.Embedding) else narrow.whole_table()
+    hidden = y.flatten(0, 1)
+    rest = head.tail_projection(hidden)
+    log_prob = F.linear(hidden, torch.cat([computed, head.cluster_weight])).log_softmax(-1)
+    parts = [log_prob[:, :10]]
+    for b, (start, stop) in enumerate([(10, 30), (30, V)]):
+        parts.append(log_prob[:, 10 + b, None] + (rest @ table[start:stop].mT).log_softmax(-1))
+    expected = torch.cat(parts, -1)
+    assert_close(head.log_prob(x).flatten(0, 1), expected)
+    expected = -expected.gather(-1, targets.view(-1, 1)).view(targets.shape)
+    assert_close(loss, expected)
+    assert_close(gradients(loss, embedding), gradients(expected, plain))
+
+
+def pairs():
+    embedding = define(V, M, dropout=0.3)
+    yield embedding, TiedSoftmax(embedding)
+    embedding = define(V, M)
+    yield embedding, AdaptiveSoftmax(embedding, cutoffs=CUTS)
+    embedding = define(V, M)
+    yield embedding, AdaptiveSoftmax(embedding, cutoffs=CUTS, first_band_only=True)
+
+
+@pytest.mark.parametrize("index", range(3))
+def test_the_table_is_made_once_a_step_for_both(index):
+    embedding, head = list(pairs())[index]
+    made, make = [], embedding.first_rows
+    embedding.first_rows = lambda count: made.append(count) or make(count)
+    optimizer = torch.optim.Adam([*embedding.parameters(), *head.parameters()], lr=0.1)
+    ids = torch.randint(V, (4, 9))
+    for step in range(3):
+        optimizer.zero_grad()
+        head(embedding(ids), ids).sum().backward()
+        optimizer.step()
+        assert len(made) == step + 1
+    head.eval(), embedding.eval()
+    with torch.no_grad():
+        for _ in range(3):
+            head.log_prob(embedding(ids))
+    assert len(made) == 4
+    assert set(made) == {10 if index == 2 else V}
+
+
+CHANGES = {
+    "step": lambda e: torch.optim.SGD(e.parameters(), lr=1.0, foreach=True).step(),
+    "fused": lambda e: torch.optim.Adam(e.parameters(), lr=1.0, fused=True).step(),
+    "load": lambda e: e.load_state_dict(randomize(copy.deepcopy(e)).state_dict()),
+    "reset": lambda e: e.reset_parameters(),
+    "init": lambda e: nn.init.normal_(e.map.weight),
+    "data": lambda e: setattr(e.map.weight, "data", torch.randn(V, 8)),
+    "set_rows": lambda e: e.set_rows(torch.tensor([2]), torch.ones(1, M)),
+    "type": lambda e: e.double(),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+@pytest.mark.parametrize("grad", [True, False])
+def test_a_table_is_made_anew_when_anything_changed(change, grad):
+    embedding = randomize(define(V, M)).eval()
+    head = TiedSoftmax(embedding)
+    ids = torch.randint(V, (40,))
+    embedding(ids).sum().backward()  # something to step along
+    with torch.set_grad_enabled(grad):
+        before = head.log_prob(embedding(ids))
+        change(embedding)
+        head.to(embedding.map.weight.dtype)
+        after, rows = head.log_prob(embedding(ids)), embedding(ids)
+    plain = copy.deepcopy(embedding)
+    plain.shared_rows = 0
+    assert_close(rows, plain(ids))
+    assert_close(after, F.linear(rows, plain.whole_table(), head.bias).log_softmax(-1))
+    assert not torch.allclose(after.float(), before.float())
+
+
+def test_dropout_of_the_unit_is_one_for_input_and_output():
+    embedding = randomize(define(V, M, dropout=0.5))
+    head = TiedSoftmax(embedding, bias=False)
+    ids = torch.arange(V)
+    x = embedding(ids)
+    assert_close(head.log_prob(x), F.linear(x, x).log_softmax(-1))
+    again = embedding.eval()(ids)
+    assert not torch.allclose(again, x)
+    assert_close(again, embedding.weight)
+    # Made again for the gradient with the same dropout: the gradient is that of what was made.
+    embedding.double().train()
+    weights = torch.randn(V, M, **LIKE)
+    parameter = embedding.expand.linears[0].bias
+    torch.manual_seed(5)
+    (gradient,) = torch.autograd.grad((embedding(ids) * weights).sum(), parameter)
+    step = 1e-6 * torch.randn_like(parameter)
+    values = []
+    for sign in (1, -1):
+        with torch.no_grad():
+            parameter += sign * step
+            torch.manual_seed(5)
+            values.append((embedding(ids) * weights).sum())
+            parameter -= sign * step
+    assert_close(gradient @ step, (values[0] - values[1]) / 2, rtol=1e-5, atol=1e-9)
+
+
+def test_words_are_dropped_from_the_input_alone():
+    embedding = randomize(define(V, M))
+    head = TiedSoftmax(embedding, bias=False)
+    drop_words(embedding, 0.5)
+    torch.manual_seed(1)
+    x = embedding(torch.arange(V))
+    full = copy.deepcopy(embedding).eval()
+    assert not torch.allclose(x, full(torch.arange(V)))
+    assert_close(head.log_prob(x), F.linear(x, full.whole_table()).log_softmax(-1))
+
+
+def test_several_backward_passes_and_second_derivatives():
+    embedding = randomize(define(V, M, **LIKE))
+    head = TiedSoftmax(embedding, **LIKE)
+    ids = torch.randint(V, (9,))
+    parameters = list(embedding.parameters())
+    first, second = embedding(ids).square().sum(), head.log_prob(embedding(ids)).square().sum()
+    apart = [torch.autograd.grad(loss, parameters) for loss in (first, second)]
+    embedding.zero_grad()
+    (embedding(ids).square().sum() + head.log_prob(embedding(ids)).square().sum()).backward()
+    assert_close([a + b for a, b in zip(*apart, strict=True)], [p.grad for p in parameters])
+
+    plain = copy.deepcopy(embedding)
+    plain.shared_rows = 0
+
+    def penalty(embedding):
+        own = list(embedding.parameters())
+        slopes = torch.autograd.grad(embedding(ids).tanh().sum(), own, create_graph=True)
+        return torch.autograd.grad(sum(s.square().sum() for s in slopes), own, allow_unused=True)
+
+    for ours, expected in zip(penalty(embedding), penalty(plain), strict=True):
+        assert_close(torch.zeros(1, **LIKE) if ours is None else ours,
+                     torch.zeros(1, **LIKE) if expected is None else expected)  # fmt: skip
+
+
+def test_a_parameter_that_changed_before_its_gradient_is_refused():
+    embedding = randomize(define(V, M))
+    TiedSoftmax(embedding)
+    loss = embedding(torch.arange(V)).square().sum()
+    with torch.no_grad():
+        embedding.map.weight.add_(1.0)
+    with pytest.raises(RuntimeError, match="changed in place|modified by an inplace"):
+        loss.backward()
+
+
+@pytest.mark.parametrize("first_band_only", [False, True])
+def test_in_bfloat16_autocast(first_band_only):
+    embedding = randomize(define(V, M), std=0.3)
+    head = AdaptiveSoftmax(embedding, cutoffs=CUTS, first_band_only=first_band_only)
+    ids = torch.randint(V, (40,))
+    exact = head(embedding(ids), ids)
+    wanted = torch.autograd.grad(exact.sum(), list(embedding.parameters()))
+    with torch.autocast("cpu", torch.bfloat16):
+        rows = embedding(ids)
+        low = head(rows, ids)
+    assert rows.dtype == torch.bfloat16 and low.dtype == torch.float32
+    assert_close(low, exact, rtol=0.05, atol=0.2)
+    got = torch.autograd.grad(low.sum(), list(embedding.parameters()))  # outside of autocast
+    for a, b in zip(got, wanted, strict=True):
+        assert a.dtype == torch.float32
+        assert (a - b).norm() < 0.1 * b.norm() + 0.05
+
+
+def test_copies_share_among_themselves():
+    embedding = randomize(define(V, M))
+    parts = nn.ModuleDict({"embedding": embedding, "head": TiedSoftmax(embedding)}).eval()
+    ids = torch.arange(V)
+    with torch.no_grad():
+        expected = parts["head"].log_prob(parts["embedding"](ids))
+        for twin in (copy.deepcopy(parts), pickle.loads(pickle.dumps(parts))):
+            assert torch.equal(twin["head"].log_prob(twin["embedding"](ids)), expected)
+            randomize(twin["embedding"])
+            assert not torch.equal(twin["head"].log_prob(twin["embedding"](ids)), expected)
+            assert torch.equal(parts["head"].log_prob(parts["embedding"](ids)), expected)
+
+
+def test_it_follows_a_vocabulary_that_grows():
+    embedding = randomize(define(V, M))
+    TiedSoftmax(embedding)
+    embedding.resize(V + 5)
+    assert embedding.made_rows().shape == (V + 5, M)
+    assert_close(embedding(torch.arange(V + 5)), embedding.whole_table())
+    with pytest.raises(IndexError, match=f"id {V + 5} is not within num_embeddings={V + 5}"):
+        embedding(torch.tensor([V + 5]))
+
+
+def test_a_language_model_trains_on_both_sides():
+    for embedding, head in pairs():
+        model = LanguageModel(embedding, LSTM(M, 12, 1, output_size=M), head)
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+        tokens, losses = torch.randint(V, (4, 12)), []
+        for _ in range(30):
+            optimizer.zero_grad()
+            loss = model(tokens, tokens)[0].mean()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        assert losses[-1] < 0.8 * losses[0]
+
+
+def test_what_has_no_map_has_no_tails_to_leave_on_it():
+    for make in (adaptive, EMBEDDINGS["standard"]):
+        with pytest.raises(ValueError, match="first_band_only=True needs an embedding with a Map"):
+            AdaptiveSoftmax(make(V, M), cutoffs=CUTS, first_band_only=True)
+
+
+def test_activations_of_the_whole_table_are_never_held(monkeypatch):
+    """The unit is wide: what is held for the gradient stays with a few chunks of it."""
+    monkeypatch.setattr(shared, "_CHUNK", 50)
+    monkeypatch.setattr(shared, "_KEPT", 20_000)
+    size, width = 3000, 512
+    embedding = define(size, 8, expand_dim=width)
+    head = TiedSoftmax(embedding)
+    held = 0
+
+    def pack(tensor):
+        nonlocal held
+        held += tensor.numel() if tensor.requires_grad and not tensor.is_leaf else 0
+        return tensor
+
+    ids = torch.randint(size, (20,))
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        loss = head(embedding(ids), ids).sum()
+    assert held < size * width / 2
+    loss.backward()
+    assert embedding.map.weight.grad.any(-1).all()
