@@ -4,6 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from define.untrusted import read_settings
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -17,27 +19,6 @@ def subjects_of(folder: Path, data_path: Path | None, split: str) -> "list[Subje
 
     experiment, run = open_run(folder, data_path)
     return experiment.subjects(run, summary_of(run), split)
-
-
-def settings_of(config: Path) -> "tuple[str | None, dict[str, Any]]":
-    """Recipe and settings of a run from its `config.yaml`; no recipe where it is another file.
-
-    Raises:
-        ValueError: If it is damaged.
-    """
-    import yaml  # of jsonargparse
-
-    first, _, text = config.read_text("utf-8").partition("\n")
-    recipe = first.removeprefix("# recipe: ")
-    if recipe == first:
-        return None, {}
-    try:
-        settings = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{config} is damaged: {error}") from error
-    if not isinstance(settings, dict):
-        raise ValueError(f"{config} is damaged: it holds no settings.")
-    return recipe, settings
 
 
 def embedding_name(settings: "Mapping[str, Any]") -> str:
@@ -54,7 +35,7 @@ def summary_of(run: "Run") -> "RunSummary":
 
     config = run.config.read_text("utf-8")
     seedless = "\n".join(x for x in config.splitlines() if not x.startswith("seed:"))
-    validations = settings_of(run.config)[1].get("training", {}).get("validations")
+    validations = read_settings(run.config)[1].get("training", {}).get("validations")
     summary = RunSummary.from_json(run.summary)
     return replace(summary, settings=seedless, validations=validations)
 

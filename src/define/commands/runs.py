@@ -5,7 +5,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from define.commands.common import embedding_name, settings_of
+from define.commands.common import embedding_name
+from define.untrusted import read_settings
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -35,7 +36,7 @@ def command(parser: "ArgumentParser", args: list[str]) -> None:
 
 def _row(path: Path) -> dict[str, Any] | None:
     """What is known of a run; None where a folder has the configuration of something else."""
-    recipe, settings = settings_of(path / "config.yaml")
+    recipe, settings = read_settings(path / "config.yaml")
     if recipe is None:
         return None
     epochs = settings.get("training", {}).get("epochs")

@@ -12,6 +12,7 @@ import torch
 from define import recipes
 from define.embedding import tied_table
 from define.training import MACHINE, Experiment, Run, Training
+from define.untrusted import HEAD, check_names, read_settings
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
@@ -65,8 +66,6 @@ SHORT = (
 )
 """Options that the help of a recipe shows first."""
 
-_HEAD = "# recipe: "
-
 
 def _recipe(name: str) -> Callable[..., Experiment]:
     return getattr(recipes, name.replace("-", "_"))
@@ -106,7 +105,7 @@ def _resolved(name: str, settings: "Namespace") -> "Namespace":
 
 def config_text(name: str, settings: "Namespace") -> str:
     """What `config.yaml` of a run holds."""
-    return f"{_HEAD}{name}\n{recipe_parser(name).dump(_resolved(name, settings))}"
+    return f"{HEAD}{name}\n{recipe_parser(name).dump(_resolved(name, settings))}"
 
 
 def make_experiment(name: str, settings: "Namespace") -> Experiment:
@@ -117,11 +116,11 @@ def make_experiment(name: str, settings: "Namespace") -> Experiment:
 
 def _read(run: Run) -> "tuple[str, Namespace]":
     """The recipe of a run, and its settings as they are written."""
-    first, _, text = run.config.read_text("utf-8").partition("\n")
-    name = first.removeprefix(_HEAD)
+    name, settings = read_settings(run.config)
     if name not in RECIPES:
-        raise ValueError(f"{run.config} begins with {first!r} instead of the name of a recipe.")
-    return name, recipe_parser(name).parse_string(text)
+        raise ValueError(f"{run.config} is of the recipe {name!r}, not of one of these: {RECIPES}.")
+    check_names(run.config, settings)
+    return name, recipe_parser(name).parse_object(settings)
 
 
 def _as_before(name: str, settings: "Namespace") -> "Namespace":
