@@ -36,7 +36,7 @@ def read_settings(config: Path) -> tuple[str | None, dict[str, Any]]:
     return first.removeprefix(HEAD), settings
 
 
-def check_names(config: Path, settings: object) -> None:
+def check_names(config: Path, settings: object, given: object = None) -> None:
     """Refuses settings that name a class or function of other modules.
 
     What settings name is imported and called. Classes of `define`, `torch.nn` and `torch.optim` do
@@ -46,12 +46,13 @@ def check_names(config: Path, settings: object) -> None:
     Args:
         config: The file, for the error.
         settings: What was read from it, as plain Python objects.
+        given: Settings that the user gave: what they name is trusted.
 
     Raises:
         ValueError: If there is such a name.
     """
     trusted = [name for name in os.environ.get("DEFINE_MODULES", "").split(",") if name]
-    for text in _strings(settings):
+    for text in {*_strings(settings)} - {*_strings(given)}:
         if _DOTTED.fullmatch(text) and not _OURS.fullmatch(text):
             top = text.partition(".")[0]
             if top not in trusted and (top == "torch" or find_spec(top) is not None):

@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 from messages import failure
+from tiny import arguments
 
 from define.__main__ import main
 
@@ -69,3 +70,14 @@ def test_modules_of_ones_own_can_be_trusted(run, monkeypatch, capsys):
 def test_damaged_settings_are_named(text, run, capsys):
     (run / "config.yaml").write_text(text)
     assert "config.yaml" in failure(capsys, "evaluate", run)
+
+
+def test_what_the_user_names_is_trusted(tmp_path, folder, monkeypatch, capsys):
+    (tmp_path / "planted.py").write_text("from define import DeFINE\nclass Mine(DeFINE): pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    command = [
+        word.replace("DeFINE", "planted.Mine") for word in arguments(folder, tmp_path / "run")
+    ]
+    main(command)
+    assert "finished run" in failure(capsys, *command)
+    assert "DEFINE_MODULES" in failure(capsys, *arguments(folder, tmp_path / "run"))

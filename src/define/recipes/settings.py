@@ -114,12 +114,17 @@ def make_experiment(name: str, settings: "Namespace") -> Experiment:
     return _recipe(name)(**recipe_parser(name).instantiate(settings).as_dict())
 
 
-def _read(run: Run) -> "tuple[str, Namespace]":
-    """The recipe of a run, and its settings as they are written."""
+def _read(run: Run, given: "Namespace | None" = None) -> "tuple[str, Namespace]":
+    """The recipe of a run, and its settings as they are written.
+
+    Args:
+        run: The run.
+        given: Settings of a command line: what they name is trusted.
+    """
     name, settings = read_settings(run.config)
     if name not in RECIPES:
         raise ValueError(f"{run.config} is of the recipe {name!r}, not of one of these: {RECIPES}.")
-    check_names(run.config, settings)
+    check_names(run.config, settings, given.as_dict() if given else None)
     return name, recipe_parser(name).parse_object(settings)
 
 
@@ -149,7 +154,7 @@ def begin(run: Run, name: str, settings: "Namespace") -> "Namespace":
     """
     if not run.begun:
         return settings
-    lines = (_compared(*_read(run)), _compared(name, settings))
+    lines = (_compared(*_read(run, settings)), _compared(name, settings))
     for theirs, ours in zip_longest(*lines, fillvalue=""):
         if theirs != ours:
             raise ValueError(
@@ -158,7 +163,7 @@ def begin(run: Run, name: str, settings: "Namespace") -> "Namespace":
             )
     if run.summary.exists():
         raise ValueError(f"{run.path} is a finished run: name another --run.")
-    _, theirs = _read(run)
+    _, theirs = _read(run, settings)
     for setting in MACHINE:
         theirs[f"training.{setting}"] = settings[f"training.{setting}"]
     return _as_before(name, theirs)
