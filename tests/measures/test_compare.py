@@ -27,9 +27,9 @@ def cells(text):
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
 
 
-def check_layout(text):
+def check_layout(text, width=100):
     lines = text.splitlines()
-    assert max(map(len, lines)) <= 100
+    assert max(map(len, lines)) <= width
     table = [line for line in lines if line.startswith("|")]
     bars = [[i for i, c in enumerate(line) if c == "|"] for line in table]
     assert all(b == bars[0] for b in bars)
@@ -52,13 +52,36 @@ def test_table_has_numbers_in_order():
 
 
 @pytest.mark.parametrize("average", [False, True])
-def test_long_names_and_large_numbers_stay_within_the_line(average):
+def test_what_long_names_share_is_said_below(average):
     runs = [
         replace(RUN, name=LONG.format(e, seed), embedding=e, unit=u, valid_perplexity=p + seed)
-        for e, u, p in (("a", 123_456_789, 999_999.0), ("b", 0, 12.0))
+        for e, u, p in (("standard", 123_456_789, 99_999.0), ("DeFINE", 0, 12.0))
         for seed in (1, 2)
     ]
-    check_layout(comparison_table(runs, average_seeds=average))
+    text = comparison_table(runs, average_seeds=average)
+    check_layout(text, 110)
+    begin = "penn-treebank-with-a-name-of-many-many-words-"
+    assert f"\n\n…: {begin}" in text
+    names = [row[0] for row in cells(text)[2:]]
+    if average:
+        assert names == ["…standard (2)", "…DeFINE (2)"]
+    else:
+        assert names == [f"…{e}-seed-{seed}" for e in ("standard", "DeFINE") for seed in (1, 2)]
+
+
+def test_default_names_are_whole_and_longer_ones_keep_both_ends():
+    default = "penn-treebank-small-ProjectedEmbedding-1"
+    text = comparison_table([replace(RUN, name=default), replace(RUN, name="x" * 50 + "-end")])
+    names = [row[0] for row in cells(text)[2:]]
+    assert names[0] == default and len(names[1]) == 40 and names[1].endswith("-end")
+    assert cells(comparison_table([replace(RUN, name=default)]))[2][0] == default
+
+
+def test_bleu_stands_where_a_run_has_it():
+    text = comparison_table([RUN, replace(RUN, valid_bleu=31.0, test_bleu=29.557)])
+    header, _, first, second = cells(text)
+    assert header[-2:] == ["valid BLEU", "test BLEU"]
+    assert first[-2:] == ["–", "–"] and second[-2:] == ["31.00", "29.56"]
 
 
 def test_seeds_are_averaged():

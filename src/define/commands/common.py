@@ -38,16 +38,3 @@ def summary_of(run: "Run") -> "RunSummary":
     validations = read_settings(run.config)[1].get("training", {}).get("validations")
     summary = RunSummary.from_json(run.summary)
     return replace(summary, settings=seedless, validations=validations)
-
-
-def table_of(summaries: "list[RunSummary]", average_seeds: bool = False) -> str:
-    """Runs side by side, with BLEU where they translate."""
-    from define.measures import comparison_table
-    from define.measures.table import text_table
-
-    text = comparison_table(summaries, average_seeds)
-    scored = [run for run in summaries if run.test_bleu is not None]
-    if scored:
-        scores = ([run.name, f"{run.valid_bleu:.2f}", f"{run.test_bleu:.2f}"] for run in scored)
-        text += "\n\n" + text_table(("run", "valid BLEU", "test BLEU"), scores)
-    return text

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from define.commands.common import summary_of, table_of
+from define.commands.common import summary_of
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -24,6 +24,7 @@ def command(parser: "ArgumentParser", args: list[str]) -> None:
     parser.add_argument("--json", action="store_true", help="the summaries instead of the table")
     arguments = parser.parse_args(args)
     from define.files import checksum
+    from define.measures import comparison_table
     from define.report import draw_comparison
     from define.training import Run
 
@@ -40,7 +41,7 @@ def command(parser: "ArgumentParser", args: list[str]) -> None:
     if arguments.json:
         print(json.dumps([json.loads(run.summary.read_text("utf-8")) for run in runs], indent=2))
     else:
-        print(table_of(summaries, arguments.average_seeds))
+        print(comparison_table(summaries, arguments.average_seeds))
     if boxes := draw_comparison(summaries, arguments.figure):
         logger.warning(
             "No font here has %s: boxes in %s. A figure that ends in .svg uses its reader's fonts.",

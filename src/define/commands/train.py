@@ -4,7 +4,7 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from define.commands.common import embedding_name, summary_of, table_of
+from define.commands.common import embedding_name, summary_of
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -20,6 +20,7 @@ def command(parser: "ArgumentParser", args: list[str]) -> None:
         print(_help())
         return
     from define.files import write_text
+    from define.measures import comparison_table
     from define.recipes.settings import (
         RECIPES,
         begin,
@@ -55,7 +56,7 @@ def command(parser: "ArgumentParser", args: list[str]) -> None:
     if not run.begun:
         write_text(run.config, config_text(name, settings))
     experiment.train(run)
-    print(table_of([summary_of(run)]))
+    print(comparison_table([summary_of(run)]))
 
 
 def _help() -> str:

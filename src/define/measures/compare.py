@@ -10,7 +10,8 @@ from define.measures.table import MISSING, shorten, text_table
 
 __all__ = ["comparison_table"]
 
-_WIDTH = 100  # characters a line
+_WIDTH = 100  # characters a line, if names allow it
+_NAME = 40  # characters of a name, at least
 _HEADER = (
     *("unit M", "context M", "in-out M", "total M"),
     *("tokens/s", "GiB", "valid ppl", "test ppl"),
@@ -18,7 +19,7 @@ _HEADER = (
 
 
 def comparison_table(summaries: Sequence[RunSummary], average_seeds: bool = False) -> str:
-    """A table of runs, in the order given: parameters, speed, memory and perplexities.
+    """A table of runs, in the order given: parameters, speed, memory, perplexities and BLEU.
 
     Args:
         summaries: The runs, at least one.
@@ -28,9 +29,10 @@ def comparison_table(summaries: Sequence[RunSummary], average_seeds: bool = Fals
             perplexity stand only where all have one.
 
     Returns:
-        Parameters in millions, tokens/s and peak memory of training, perplexities: Markdown and
-        aligned, at most 100 characters a line for perplexities below a million. Longer names lose
-        their middle.
+        Parameters in millions, tokens/s and peak memory of training, perplexities, and BLEU where a
+        run has one: Markdown and aligned. Where lines would be longer than 100 characters, what
+        all names begin with is said below the table; of names that are longer than 40 characters
+        all the same, the middle is cut out.
 
     Raises:
         ValueError: If there are no runs.
@@ -41,16 +43,23 @@ def comparison_table(summaries: Sequence[RunSummary], average_seeds: bool = Fals
     for i, run in enumerate(summaries):
         groups.setdefault(run.kind if average_seeds else i, []).append(run)
 
-    numbers = [_numbers(runs) for runs in groups.values()]
-    taken = sum(max(map(len, column)) + 3 for column in zip(_HEADER, *numbers, strict=True))
-    width = max(_WIDTH - taken - 4, 11)
-    names = [_name(runs, width, average_seeds) for runs in groups.values()]
-    header = ("run (seeds)" if average_seeds else "run", *_HEADER)
-    rows = [(name, *cells) for name, cells in zip(names, numbers, strict=True)]
-    text = text_table(header, rows)
+    scored = any(run.test_bleu is not None for run in summaries)
+    header = (*_HEADER, "valid BLEU", "test BLEU") if scored else _HEADER
+    numbers = [_numbers(runs)[: len(header)] for runs in groups.values()]
+    taken = sum(max(map(len, column)) + 3 for column in zip(header, *numbers, strict=True))
+    names, notes = [_name(runs) for runs in groups.values()], []
+    counts = [f" ({len(runs)})" if average_seeds else "" for runs in groups.values()]
+    width = _WIDTH - taken - 4 - max(map(len, counts))
+    shared = re.sub(r"[^-_. ]*$", "", os.path.commonprefix(names)) if len(names) > 1 else ""
+    if shared and max(map(len, names)) > width:
+        names = [f"…{name.removeprefix(shared)}" for name in names]
+        notes.append(f"…: {shared}")
+    names = [shorten(name, max(width, _NAME)) for name in names]
+    rows = [(f"{n}{c}", *cells) for n, c, cells in zip(names, counts, numbers, strict=True)]
     if average_seeds:
-        text += "\n\nOver seeds: mean±half the range."
-    return text
+        notes.append("Over seeds: mean±half the range.")
+    first = "run (seeds)" if average_seeds else "run"
+    return "\n\n".join([text_table((first, *header), rows), *notes])
 
 
 def _numbers(runs: Sequence[RunSummary]) -> list[str]:
@@ -58,34 +67,36 @@ def _numbers(runs: Sequence[RunSummary]) -> list[str]:
     run = runs[0]
     sizes = (run.unit, run.context, run.input_output, run.total)
     peaks = [run.peak_memory for run in runs if run.peak_memory is not None]
-    tests = [run.test_perplexity for run in runs if run.test_perplexity is not None]
+    scores = ("test_perplexity", "valid_bleu", "test_bleu")
     return [
         *(f"{size / 1e6:.2f}" for size in sizes),
         f"{mean(run.tokens_per_second for run in runs):.0f}",
         MISSING if len(peaks) < len(runs) else f"{max(peaks) / 2**30:.2f}",
         _spread([run.valid_perplexity for run in runs]),
-        _spread(tests) if len(tests) == len(runs) else MISSING,
+        *(_spread([getattr(run, score) for run in runs]) for score in scores),
     ]
 
 
-def _spread(perplexities: Sequence[float]) -> str:
+def _spread(values: Sequence[float | None]) -> str:
     """Mean, and with several values half their range, both to four digits of the mean."""
-    middle = mean(perplexities)
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return MISSING
+    middle = mean(known)
     if middle >= 1e5:
         digits = ".0e"
     else:
         digits = f".{2 if middle < 100 else 1 if middle < 1000 else 0}f"
     text = format(middle, digits)
-    if len(perplexities) > 1:
-        text += f"±{format((max(perplexities) - min(perplexities)) / 2, digits)}"
+    if len(known) > 1:
+        text += f"±{format((max(known) - min(known)) / 2, digits)}"
     return text
 
 
-def _name(runs: Sequence[RunSummary], width: int, average_seeds: bool) -> str:
-    """What the names of the runs share, up to the seed's number, and how many runs there are."""
+def _name(runs: Sequence[RunSummary]) -> str:
+    """What the names of the runs share, up to the seed's number."""
     name = runs[0].name
     if len(runs) > 1:
         shared = os.path.commonprefix([run.name for run in runs])
         name = re.sub(r"[-_.= ]+(seed|s)?[-_.= ]*\d*$", "", shared) or runs[0].embedding
-    count = f" ({len(runs)})" if average_seeds else ""
-    return shorten(name, width - len(count)) + count
+    return name
