@@ -10,10 +10,6 @@ if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
 
-_GPU = ("penn-treebank", "penn-treebank-fast", "penn-treebank-finetune", "wikitext-103")
-_GPU = (*_GPU, "wikitext-103-lstm", "wikipedia-25m", "wmt14")
-
-
 def command(parser: "ArgumentParser", args: list[str]) -> None:
     """Runs the command."""
     if args[:1] in (["-h"], ["--help"]):
@@ -61,13 +57,13 @@ def command(parser: "ArgumentParser", args: list[str]) -> None:
 
 def _help() -> str:
     """The recipes by what they need."""
-    from define.recipes.settings import RECIPES, recipe_parser
+    from define.recipes.settings import GROUPS, RECIPES, recipe_parser
 
     width = max(map(len, RECIPES)) + 4
     lines = ["usage: define train RECIPE [OPTIONS]", "", __doc__ or ""]
-    for title, on_gpu in (("one CPU core", False), ("a GPU", True)):
-        lines += ["", f"recipes for {title}:"]
-        for name in (name for name in RECIPES if (name in _GPU) == on_gpu):
+    for need, names in GROUPS.items():
+        lines += ["", f"recipes for {need}:"]
+        for name in names:
             text = f"  {name}".ljust(width) + str(recipe_parser(name).description)
             lines += textwrap.wrap(text, 100, subsequent_indent=" " * width)
     return "\n".join([*lines, "", "define train RECIPE --help says more."])

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
 __all__ = [
+    "GROUPS",
     "RECIPES",
     "begin",
     "config_text",
@@ -26,23 +27,30 @@ __all__ = [
     "recipe_parser",
 ]
 
-RECIPES = (
-    "pydocs",
-    "penn-treebank",
-    "penn-treebank-fast",
-    "penn-treebank-finetune",
-    "penn-treebank-small",
-    "wikitext-2",
-    "wikitext-2-transformer-xl",
-    "wikitext-103",
-    "wikitext-103-lstm",
-    "wikipedia-25m",
-    "wikipedia-lstm-small",
-    "wikipedia-transformer-xl-small",
-    "text",
-    "multi30k",
-    "wmt14",
-)
+GROUPS = {
+    "one CPU core": (
+        "pydocs",
+        "text",
+        "penn-treebank-small",
+        "wikitext-2",
+        "wikitext-2-transformer-xl",
+        "wikipedia-lstm-small",
+        "wikipedia-transformer-xl-small",
+        "multi30k",
+    ),
+    "a GPU": (
+        "penn-treebank",
+        "penn-treebank-fast",
+        "penn-treebank-finetune",
+        "wikitext-103",
+        "wikitext-103-lstm",
+        "wikipedia-25m",
+        "wmt14",
+    ),
+}
+"""Recipes by what they need."""
+
+RECIPES = tuple(name for names in GROUPS.values() for name in names)
 
 SHORT = (
     "data.path",
