@@ -1,13 +1,14 @@
 # make demo   sets up, trains three embeddings on text that is already there, compares them
 # make test   sets up, runs every check
 # make bench  sets up, measures speed against peers: 5 minutes of one core
+# make fuzz   10,000 damaged files for each reader
 # make docs   sets up, builds the guide and the API reference in docs/_build/html
 PYTHON ?= python3
 export OMP_NUM_THREADS ?= 1  # runs go side by side, one core each
 BIN := .venv/bin
 RUNS := demo/standard demo/projected demo/DeFINE
 
-.PHONY: demo test lint bench docs clean
+.PHONY: demo test lint bench fuzz docs clean
 
 demo: .venv/ready
 	@rm -rf demo
@@ -31,6 +32,9 @@ lint: .venv/ready
 
 bench: .venv/ready
 	$(BIN)/python benchmarks/bench.py
+
+fuzz: .venv/ready
+	DEFINE_FUZZ=10000 $(BIN)/pytest -n 2 -q tests/test_readers.py
 
 docs: .venv/docs
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going -q -b html docs docs/_build/html

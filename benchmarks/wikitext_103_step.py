@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from define import AdaptiveEmbedding, AdaptiveSoftmax, LanguageModel
-from define.data.files import read_lines
+from define.readers import read_lines
 from define.recipes.embeddings import Unit
 from define.recipes.models import transformer_xl
 from define.training import FusedAdam, peak_memory

@@ -61,6 +61,8 @@ class Parser(ArgumentParser):
         parser = getattr(ex, "subcommand_parser", None) or self
         hint = parser._hint(message) if isinstance(parser, Parser) else ""
         text = f"{self._in_one_line(message)}.{hint}"
+        if not self.exit_on_error:
+            raise argparse.ArgumentError(None, text) from ex
         prog = parser.prog.replace(" [options]", "")
         if prog.startswith("define "):
             text = f"{prog}: {text}\n{prog} --help says more."

@@ -7,6 +7,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from define.readers import read_text, read_yaml
+
 __all__ = ["HEAD", "check_names", "read_settings"]
 
 HEAD = "# recipe: "
@@ -22,15 +24,10 @@ def read_settings(config: Path) -> tuple[str | None, dict[str, Any]]:
     Raises:
         ValueError: If it is damaged; it is named.
     """
-    import yaml  # of jsonargparse
-
-    try:
-        first, _, text = config.read_text("utf-8").partition("\n")
-        if not first.startswith(HEAD):
-            return None, {}
-        settings = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError, UnicodeDecodeError) as error:
-        raise ValueError(f"{config} is damaged: {error}") from error
+    first = read_text(config).partition("\n")[0]
+    if not first.startswith(HEAD):
+        return None, {}
+    settings = read_yaml(config)
     if not isinstance(settings, dict):
         raise ValueError(f"{config} is damaged: it holds no settings.")
     return first.removeprefix(HEAD), settings

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from define.data import Text, Vocabulary
-from define.data.files import read_blocks, read_lines
+from define.data.files import read_blocks
+from define.readers import read_lines
 
 MARK = b"\xef\xbb\xbf"
 

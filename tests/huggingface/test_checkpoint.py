@@ -66,6 +66,17 @@ def test_words_without_ids_between_others_get_a_name(tmp_path):
     assert read_checkpoint(folder).words[-2:] == (f"<id {len(WORDS)}>", "new")
 
 
+def test_byte_order_marks_are_no_part_of_words(tmp_path):
+    folder, _ = checkpoint(tmp_path / "json")
+    path = folder / "tokenizer.json"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert list(read_checkpoint(folder).words) == WORDS
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the"]
+    MODELS["bert"]().save_pretrained(tmp_path / "text")
+    (tmp_path / "text" / "vocab.txt").write_text("".join(f"{x}\n" for x in words), "utf-8-sig")
+    assert list(read_checkpoint(tmp_path / "text").words) == words
+
+
 def test_words_are_chosen_without_frequencies(caplog):
     chosen = [WORDS[i] for i in some_words(WORDS, None, 5)]
     assert len(chosen) == 5 and all(word.startswith("Ġ") for word in chosen)
@@ -80,7 +91,7 @@ def test_words_are_chosen_without_frequencies(caplog):
 def test_files_that_are_missing_or_damaged(tmp_path):
     folder, _ = checkpoint(tmp_path)
     (folder / "model.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0no header at all")
-    with pytest.raises(ValueError, match="model.safetensors is not a whole safetensors file"):
+    with pytest.raises(ValueError, match="model.safetensors is damaged"):
         read_checkpoint(folder)
     (folder / "model.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match="no weights in safetensors files"):

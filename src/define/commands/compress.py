@@ -68,7 +68,6 @@ def command(parser: "ArgumentParser", args: list[str]) -> None:
 
 def _compress_model(arguments: "Namespace") -> None:
     from define.compression import rank_weights
-    from define.data.files import read_lines
     from define.huggingface.compress import compress, compress_to, load_plain
     from define.huggingface.files import carry_files, write_readme
     from define.huggingface.sample import (
@@ -78,6 +77,7 @@ def _compress_model(arguments: "Namespace") -> None:
         read_sample,
     )
     from define.huggingface.tables import chosen_tables
+    from define.readers import read_lines
 
     model, tokenizer = load_plain(arguments.model)
     size = chosen_tables(model, None)[0].weight.shape[0]

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from define.embedding.description import build, describe
+from define.readers import open_tensors, read_array, read_json, read_lines
 
 __all__ = ["load_table", "rank_weights", "read_vectors", "read_weights", "save_table"]
 
@@ -31,21 +32,11 @@ def read_vectors(path: Path) -> tuple[Float[Tensor, "rows features"], list[str] 
     if not path.is_file():
         raise FileNotFoundError(f"The table {path} is no file.")
     if path.suffix == ".npy":
-        import numpy as np
-
-        try:
-            array = np.load(path, allow_pickle=False)
-        except (ValueError, EOFError) as error:
-            raise ValueError(f"{path} is no array of numbers: {error}") from error
-        return _checked(path, torch.from_numpy(array)), None
+        return _checked(path, _tensor(path, read_array(path))), None
     if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            matrices = [t for t in load_file(path).values() if t.dim() == 2]
-        except SafetensorError as error:
-            raise ValueError(f"{path} is not a whole safetensors file: {error}.") from error
+        with open_tensors(path) as file:
+            tensors = (file.get_tensor(name) for name in file.keys())  # noqa: SIM118
+            matrices = [tensor for tensor in tensors if tensor.dim() == 2]
         if not matrices:
             raise ValueError(f"{path} has no matrix.")
         return _checked(path, max(matrices, key=lambda matrix: matrix.numel())), None
@@ -59,25 +50,30 @@ def read_vectors(path: Path) -> tuple[Float[Tensor, "rows features"], list[str] 
 
 def _read_text(path: Path) -> tuple[Tensor, list[str]]:
     words, rows, width = [], [], None
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for number, line in enumerate(file, 1):
-            parts = line.rstrip().split(" ")
-            if number == 1 and len(parts) == 2 and all(part.isdigit() for part in parts):
-                width = int(parts[1])  # word2vec: how many rows and columns
-                continue
-            width = len(parts) - 1 if width is None else width
-            # Some words of GloVe contain spaces.
-            numbers = parts[-width:] if width else []
-            try:
-                rows.append(torch.tensor([float(x) for x in numbers]))
-            except ValueError:
-                raise ValueError(f"{path}, line {number}: not a word and numbers.") from None
-            if not width or len(numbers) != width:
-                raise ValueError(f"{path}, line {number}: {len(numbers)} numbers, not {width}.")
-            words.append(" ".join(parts[:-width]))
+    for number, line in enumerate(read_lines(path, errors="replace"), 1):
+        parts = line.rstrip().split(" ")
+        if number == 1 and len(parts) == 2 and all(part.isdecimal() for part in parts):
+            width = int(parts[1])  # word2vec: how many rows and columns
+            continue
+        width = len(parts) - 1 if width is None else width
+        # Some words of GloVe contain spaces.
+        numbers = parts[-width:] if width else []
+        try:
+            rows.append(torch.tensor([float(x) for x in numbers]))
+        except ValueError:
+            raise ValueError(f"{path}, line {number}: not a word and numbers.") from None
+        if not width or len(numbers) != width:
+            raise ValueError(f"{path}, line {number}: {len(numbers)} numbers, not {width}.")
+        words.append(" ".join(parts[:-width]))
     if not rows:
         raise ValueError(f"{path} has no rows.")
     return _checked(path, torch.stack(rows)), words
+
+
+def _tensor(path: Path, array: Any) -> Tensor:  # noqa: ANN401
+    if array.dtype.kind != "f":
+        raise ValueError(f"{path} must hold a matrix of real numbers, not {array.dtype}.")
+    return torch.from_numpy(array)
 
 
 def _checked(path: Path, table: Tensor) -> Tensor:
@@ -100,12 +96,11 @@ def read_weights(path: Path) -> Tensor:
         ValueError: If a line is no number.
     """
     numbers = []
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                numbers.append(float(line))
-            except ValueError:
-                raise ValueError(f"{path}, line {number}: {line.strip()!r} is no number.") from None
+    for number, line in enumerate(read_lines(path), 1):
+        try:
+            numbers.append(float(line))
+        except ValueError:
+            raise ValueError(f"{path}, line {number}: {line.strip()!r} is no number.") from None
     return torch.tensor(numbers, dtype=torch.float64)
 
 
@@ -136,10 +131,9 @@ def load_table(folder: str | Path) -> tuple[Any, list[str] | None]:
         >>> torch.equal(loaded.weight, embedding.weight)
         True
     """
-    from safetensors.torch import load_file
-
     folder = Path(folder)
-    embedding = build(json.loads((folder / _DESCRIPTION).read_text("utf-8")))
-    embedding.load_state_dict(load_file(folder / _TENSORS))
+    embedding = build(read_json(folder / _DESCRIPTION))
+    with open_tensors(folder / _TENSORS) as file:
+        embedding.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
     words = folder / _WORDS
-    return embedding, words.read_text("utf-8").split("\n")[:-1] if words.is_file() else None
+    return embedding, [*read_lines(words)] if words.is_file() else None

@@ -138,7 +138,7 @@ class Corpus:
 
         Raises:
             FileNotFoundError: As for `vocabulary`.
-            ImportError: If `tokenizers` is not installed.
+            ModuleNotFoundError: If `tokenizers` is not installed.
             ValueError: As for `vocabulary`.
         """
         if self._subwords is None:

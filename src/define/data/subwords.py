@@ -11,6 +11,7 @@ import numpy as np
 
 from define.data.vocabulary import END_OF_LINE, UNKNOWN, Vocabulary
 from define.files import write_text
+from define.readers import read_text
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -85,7 +86,7 @@ class Subwords:
                 a few letters of a foreign script do not fill the table.
 
         Raises:
-            ImportError: If `tokenizers` is not installed.
+            ModuleNotFoundError: If `tokenizers` is not installed.
             ValueError: If the text has too few pairs that occur twice or more, or too many
                 characters, for so many entries (both numbers are named).
         """
@@ -149,16 +150,13 @@ class Subwords:
 
         Raises:
             FileNotFoundError: If there is no such file.
-            ImportError: If `tokenizers` is not installed.
+            ModuleNotFoundError: If `tokenizers` is not installed.
             ValueError: If it is not one of these; the file is named.
         """
         path = Path(path)
         if not path.is_file():
             raise FileNotFoundError(f"The tokenizer {path} is no file.")
-        try:
-            return cls._from_json(path.read_text("utf-8-sig"), str(path))
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path} is not a tokenizer: {error}") from error
+        return cls._from_json(read_text(path), str(path))
 
     @classmethod
     def _from_json(cls, text: str, name: str) -> "Subwords":
@@ -275,6 +273,7 @@ def _check_installed() -> None:
     try:
         import tokenizers  # noqa: F401
     except ImportError as error:
-        raise ImportError(
-            "Subwords need the package tokenizers: pip install 'define-embeddings[huggingface]'."
+        raise ModuleNotFoundError(
+            "Subwords need the package tokenizers: pip install 'define-embeddings[huggingface]'.",
+            name="tokenizers",
         ) from error

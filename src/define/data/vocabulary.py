@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 
-from define.data.files import read_lines
 from define.files import write_bytes
+from define.readers import read_lines
 
 __all__ = ["END_OF_LINE", "LITERAL_END", "UNKNOWN", "Vocabulary", "split_words"]
 
@@ -47,7 +47,9 @@ class Vocabulary:
             raise ValueError(f"{word!r} has two ids, {number} and {self._ids[word]}.")
         if "" in self._ids or _SEPARATOR.search("".join(self._words)):
             number, word = next(
-                (n, word) for n, word in enumerate(self._words) if len(word.encode().split()) != 1
+                (n, word)
+                for n, word in enumerate(self._words)
+                if not word or _SEPARATOR.search(word)
             )
             raise ValueError(f"Word {number}, {word!r}, is empty or holds a space.")
 

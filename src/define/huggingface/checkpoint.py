@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig
+from transformers import AutoConfig, AutoModel, PretrainedConfig
 
+from define.huggingface.files import read_tokenizer
 from define.measures.subject import Subject
+from define.readers import open_tensors
 
 __all__ = ["read_checkpoint"]
 
@@ -31,7 +32,7 @@ def read_checkpoint(folder: str | Path, tensor: str | None = None) -> Subject:
     """
     folder = Path(folder)
     config = AutoConfig.from_pretrained(folder, **_LOCAL)
-    vocabulary = AutoTokenizer.from_pretrained(folder, **_LOCAL).get_vocab()
+    vocabulary = read_tokenizer(folder, **_LOCAL).get_vocab()
     words = [f"<id {i}>" for i in range(max(vocabulary.values(), default=-1) + 1)]
     for word, id_ in vocabulary.items():
         words[id_] = word
@@ -60,16 +61,13 @@ def _table(folder: Path, config: PretrainedConfig, tensor: str | None) -> tuple[
     ends = tuple(f".{name}" for name in names) if tensor is None else ()
     shapes: dict[str, list[int]] = {}
     for path in files:
-        try:
-            with safe_open(path, framework="pt") as file:
-                for name in file.keys():  # noqa: SIM118 - not a mapping
-                    shape = file.get_slice(name).get_shape()
-                    if len(shape) == 2:
-                        if name in names or name.endswith(ends):
-                            return name, file.get_tensor(name)
-                        shapes[name] = shape
-        except SafetensorError as error:
-            raise ValueError(f"{path} is not a whole safetensors file: {error}.") from error
+        with open_tensors(path) as file:
+            for name in file.keys():  # noqa: SIM118 - not a mapping
+                shape = file.get_slice(name).get_shape()
+                if len(shape) == 2:
+                    if name in names or name.endswith(ends):
+                        return name, file.get_tensor(name)
+                    shapes[name] = shape
     tallest = sorted(shapes.items(), key=lambda item: -item[1][0])[:8]  # a table has many rows
     listed = ", ".join(f"{name} ({rows:,} x {width:,})" for name, (rows, width) in tallest)
     raise ValueError(

@@ -8,12 +8,12 @@ from typing import cast
 import torch
 import transformers
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from define.compression import Compressed, compress_table, fit_embedding, stored_bytes
 from define.embedding import tied_table
 from define.embedding.tables import table_size
-from define.huggingface.files import check_tokenizer
+from define.huggingface.files import check_tokenizer, read_tokenizer
 from define.huggingface.head import TiedHead
 from define.huggingface.replace import replace_embedding
 from define.huggingface.tables import chosen_tables
@@ -194,6 +194,6 @@ def load_plain(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase |
     model = cls.from_pretrained(folder, dtype="auto")
     if not any(folder.glob("tokenizer*")) and not any(folder.glob("vocab.*")):
         return model, None
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = read_tokenizer(folder)
     check_tokenizer(model, tokenizer)
     return model, tokenizer

@@ -4,13 +4,16 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from define.embedding.base import table_size
 from define.huggingface.install import places_of
+from define.readers import BYTE_ORDER_MARK
 
-__all__ = ["carry_files", "check_tokenizer", "write_companions", "write_readme"]
+__all__ = ["carry_files", "check_tokenizer", "read_tokenizer", "write_companions", "write_readme"]
 
 _LOADER = "modeling_define.py"
 _LOADER_TEXT = '''"""Finds the package that this checkpoint needs, with `trust_remote_code=True`."""
@@ -51,6 +54,35 @@ def carry_files(source: str | os.PathLike, target: str | os.PathLike) -> list[st
             shutil.copyfile(path, target / name)
             names.append(str(name))
     return names
+
+
+def read_tokenizer(folder: str | os.PathLike, **options: Any) -> Any:  # noqa: ANN401
+    """The tokenizer of a checkpoint's folder, also where its files begin with byte-order marks.
+
+    transformers takes such a mark in `vocab.txt` for part of the first word, and refuses it in
+    `tokenizer.json`.
+
+    Args:
+        folder: Of the checkpoint.
+        options: Of `AutoTokenizer.from_pretrained`.
+    """
+    folder = Path(folder)
+    marked = [path for path in folder.iterdir() if path.suffix in (".json", ".txt")]
+    if not any(map(_is_marked, marked)):
+        return AutoTokenizer.from_pretrained(folder, **options)
+    with TemporaryDirectory() as name:
+        carry_files(folder, name)
+        shutil.copyfile(folder / "config.json", Path(name, "config.json"))
+        for path in filter(_is_marked, Path(name).iterdir()):
+            path.write_bytes(path.read_bytes().removeprefix(BYTE_ORDER_MARK))
+        return AutoTokenizer.from_pretrained(name, **options)
+
+
+def _is_marked(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(BYTE_ORDER_MARK)) == BYTE_ORDER_MARK
 
 
 def check_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -4,6 +4,8 @@ import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from define.readers import read_json
+
 __all__ = ["RunSummary"]
 
 _OPTIONAL = {
@@ -91,10 +93,7 @@ class RunSummary:
             ValueError: If it is not JSON, or a field is missing, unknown or of a wrong type; the
                 file and the field are named.
         """
-        try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
-        except ValueError as error:  # not UTF-8, or not JSON
-            raise ValueError(f"{path} is not a JSON file: {error}.") from error
+        content = read_json(Path(path))
         if not isinstance(content, dict):
             raise ValueError(f"{path} must hold one JSON object, not a {type(content).__name__}.")
         names = {field.name for field in fields(cls)}

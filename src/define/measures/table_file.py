@@ -5,6 +5,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from define.readers import open_tensors, read_array
+
 __all__ = ["is_checkpoint", "read_table"]
 
 
@@ -28,14 +30,14 @@ def read_table(path: str | Path, num_embeddings: int) -> Tensor:
     if not path.is_file():
         raise FileNotFoundError(f"The table {path} is neither a run's folder nor a file.")
     if path.suffix == ".npy":
-        import numpy as np  # of the same extra as training
-
-        array = np.load(path, allow_pickle=False)
-        found = {"array": torch.from_numpy(array)} if array.ndim == 2 else {}
+        array = read_array(path)
+        found = (
+            {"array": torch.from_numpy(array)}
+            if array.ndim == 2 and array.dtype.kind == "f"
+            else {}
+        )
     elif path.suffix == ".safetensors":
-        from safetensors import safe_open
-
-        with safe_open(path, framework="pt") as file:
+        with open_tensors(path) as file:
             names = list(file.keys())
             shapes = {name: file.get_slice(name).get_shape() for name in names}
             fits = [n for n in names if len(shapes[n]) == 2 and shapes[n][0] == num_embeddings]
@@ -45,7 +47,7 @@ def read_table(path: str | Path, num_embeddings: int) -> Tensor:
     found = {
         name: table
         for name, table in found.items()
-        if len(table) == num_embeddings and table.is_floating_point()
+        if len(table) == num_embeddings and table.is_floating_point() and table.numel()
     }
     if len(found) != 1:
         what = f"several, {', '.join(found)}" if found else "none"

@@ -1,6 +1,6 @@
 """The settings of recipes as command lines and as the `config.yaml` of runs."""
 
-from argparse import SUPPRESS
+from argparse import SUPPRESS, ArgumentError
 from collections.abc import Callable
 from dataclasses import fields
 from itertools import zip_longest
@@ -133,7 +133,12 @@ def _read(run: Run, given: "Namespace | None" = None) -> "tuple[str, Namespace]"
     if name not in RECIPES:
         raise ValueError(f"{run.config} is of the recipe {name!r}, not of one of these: {RECIPES}.")
     check_names(run.config, settings, given.as_dict() if given else None)
-    return name, recipe_parser(name).parse_object(settings)
+    parser = recipe_parser(name)
+    parser.exit_on_error = False
+    try:
+        return name, parser.parse_object(settings)
+    except ArgumentError as error:
+        raise ValueError(f"{run.config} is damaged or of another version: {error}") from error
 
 
 def _as_before(name: str, settings: "Namespace") -> "Namespace":

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
 from define.files import atomic_write, write_text
+from define.readers import open_tensors
 
 __all__ = ["Run"]
 
@@ -78,11 +78,8 @@ class Run:
         Raises:
             ValueError: If names or shapes differ (the first few are named), or the file is damaged.
         """
-        try:
-            with safe_open(self.weights, framework="pt") as file:
-                saved = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except SafetensorError as error:
-            raise ValueError(f"{self.weights} is damaged: {error}") from error
+        with open_tensors(self.weights) as file:
+            saved = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         state = model.state_dict()
         wrong = sorted(
             f"{name}: {tuple(a.shape) if (a := saved.get(name)) is not None else 'missing'} saved, "

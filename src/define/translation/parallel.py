@@ -14,9 +14,10 @@ from tqdm import tqdm
 
 from define.data.cache import cached, content, read_note
 from define.data.corpus import SPLITS
-from define.data.files import find_text, read_lines
+from define.data.files import find_text
 from define.data.subwords import PADDING_TOKEN, Subwords
 from define.data.vocabulary import END_OF_LINE, UNKNOWN
+from define.readers import read_lines
 
 _LINES = 20_000  # encoded at a time: memory stays bounded whatever the text
 _TOKENIZER = "tokenizer.json"
