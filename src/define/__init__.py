@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from define.compression import fit_embedding
     from define.embedding import (
         AdaptiveEmbedding,
+        BandedEmbedding,
         DeFINE,
         Embedding,
         HashEmbedding,
@@ -44,6 +45,7 @@ __all__ = [
     "AdaptiveSoftmax",
     "AdaptiveSoftmaxCost",
     "Backbone",
+    "BandedEmbedding",
     "DeFINE",
     "Embedding",
     "GroupLinear",

@@ -7,6 +7,7 @@ from torch import nn
 from define import (
     AdaptiveEmbedding,
     AdaptiveSoftmax,
+    BandedEmbedding,
     DeFINE,
     HashEmbedding,
     ProjectedEmbedding,
@@ -53,6 +54,15 @@ def rounded(v, m, padding_idx=None, **options):
     return RoundedEmbedding(v, m, padding_idx, bits=bits, sizes=sizes, **options)
 
 
+def banded(v, m, padding_idx=None, **options):
+    parts = [
+        nn.Embedding(v // 6, m, **options),
+        ProjectedEmbedding(v // 3, m, map=4, **options),
+        define(v - v // 6 - v // 3, m, **options),
+    ]
+    return BandedEmbedding(v, m, padding_idx, parts=parts)
+
+
 OURS = {
     "projected": partial(ProjectedEmbedding, map=8),
     "projected-bias": partial(ProjectedEmbedding, map=8, bias=True),
@@ -60,6 +70,7 @@ OURS = {
     "adaptive": adaptive,
     "adaptive-narrow": partial(adaptive, map_dim=8, div_value=1),
     "adaptive-project-first": partial(adaptive, project_first=True),
+    "banded-of-three": banded,
     "define": define,
     "hash": hashed,
     "hash-signs": partial(hashed, importance=False, num_hashes=3),
@@ -106,7 +117,7 @@ def plain_softmax(bias):
 def with_options(make_head, **fixed):
     def make(table, **options):
         cut = [table.num_embeddings // 6, table.num_embeddings // 2]
-        cutoffs = {} if isinstance(table, AdaptiveEmbedding) else {"cutoffs": cut}
+        cutoffs = {} if isinstance(table, AdaptiveEmbedding | BandedEmbedding) else {"cutoffs": cut}
         cutoffs = cutoffs if make_head is AdaptiveSoftmax else {}
         return make_head(table, **cutoffs, **fixed, **options)
 
@@ -140,6 +151,9 @@ HEADS = {
         _adaptive(first_band_only=True), partial(of_adaptive, define), M
     ),
     "adaptive": tied(_adaptive(), adaptive, M),
+    "adaptive-of-bands": tied(_adaptive(**_biased), banded, M),
+    "adaptive-of-bands-first": tied(_adaptive(first_band_only=True, in_features=12), banded, M),
+    "tied-to-bands": tied(TiedSoftmax, banded, M),
     "adaptive-own-projection": tied(_adaptive(in_features=12, cluster_bias=True), adaptive, M),
     "adaptive-untied-projections": tied(_adaptive(tie_projections=False), adaptive, M),
     "adaptive-narrow": tied(_adaptive(**_biased), partial(adaptive, map_dim=8, div_value=1), M),

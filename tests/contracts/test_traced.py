@@ -87,6 +87,7 @@ def test_compiled_and_exported_they_give_the_same_rows():
     cases = [
         "projected-bias",
         "adaptive",
+        "banded-of-three",
         "define",
         "define-of-adaptive",
         "define-norm",

@@ -1,6 +1,7 @@
 """Token embeddings: drop-ins for `torch.nn.Embedding` that need fewer parameters."""
 
 from define.embedding.adaptive import AdaptiveEmbedding
+from define.embedding.banded import BandedEmbedding
 from define.embedding.base import Band, Embedding, Layer
 from define.embedding.counts import count_vectors, start_from_text
 from define.embedding.define import DeFINE
@@ -8,10 +9,12 @@ from define.embedding.factorized import FactorizedEmbedding
 from define.embedding.family import (
     approximate,
     arguments,
+    as_bands,
     bands,
     draw,
     is_exact,
     made_rows,
+    map_bands,
     parameter_groups,
     resize,
     row_cost,
@@ -30,6 +33,7 @@ from define.embedding.rounded import RoundedEmbedding
 __all__ = [
     "AdaptiveEmbedding",
     "Band",
+    "BandedEmbedding",
     "DeFINE",
     "Embedding",
     "FactorizedEmbedding",
@@ -39,11 +43,13 @@ __all__ = [
     "RoundedEmbedding",
     "approximate",
     "arguments",
+    "as_bands",
     "bands",
     "count_vectors",
     "draw",
     "is_exact",
     "made_rows",
+    "map_bands",
     "parameter_groups",
     "resize",
     "row_cost",

@@ -8,15 +8,17 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from define.embedding.base import Band, Embedding
+from define.embedding.banded import Banded
+from define.embedding.base import Band
 from define.embedding.contract import masked_band
 from define.embedding.tables import check_cutoffs, check_sizes, resized
 from define.embedding.target import Target, balance, factorize
+from define.embedding.tracing import is_traced
 
 __all__ = ["AdaptiveEmbedding"]
 
 
-class AdaptiveEmbedding(Embedding):
+class AdaptiveEmbedding(Banded):
     r"""Splits a vocabulary sorted by frequency in bands, each with a table of its own width.
 
     Band b has vectors of width ``map_dim / div_value**b``; where that differs from
@@ -83,7 +85,7 @@ class AdaptiveEmbedding(Embedding):
         like = {"device": device, "dtype": dtype}
         self.tables = nn.ParameterList(
             torch.empty(stop - start, width, **like)
-            for (start, stop), width in zip(self._ranges(), self.widths, strict=True)
+            for (start, stop), width in zip(self.ranges(), self.widths, strict=True)
         )
         # Keyed by band, since some bands have none.
         self.projections = nn.ParameterDict(
@@ -95,15 +97,14 @@ class AdaptiveEmbedding(Embedding):
         )
         self.reset_parameters()
 
-    def _ranges(self) -> list[tuple[int, int]]:
-        """First id and first id beyond, for each band."""
+    def ranges(self) -> list[tuple[int, int]]:
         return list(pairwise((0, *self.cutoffs, self.num_embeddings)))
 
     def _bands(self) -> list[Band]:
         """The bands as they are stored: the padding row may hold anything."""
         return [
             Band(*ids, table, self.projection(b))
-            for b, (ids, table) in enumerate(zip(self._ranges(), self.tables, strict=True))
+            for b, (ids, table) in enumerate(zip(self.ranges(), self.tables, strict=True))
         ]
 
     def bands(self) -> tuple[Band, ...]:
@@ -120,29 +121,10 @@ class AdaptiveEmbedding(Embedding):
         for projection in self.projections.values():
             projection.normal_(std=projection.shape[1] ** -0.5)
 
-    def rows(self, ids: Int[Tensor, " rows"]) -> Float[Tensor, "rows features"]:
-        # Ids ascend, so each band is one slice: no masks, no scattering.
-        cutoffs = torch.tensor(self.cutoffs, device=ids.device, dtype=ids.dtype)
-        stops = torch.searchsorted(ids, cutoffs).tolist()
-        rows = []
-        for band, (start, stop) in zip(self._bands(), pairwise((0, *stops, len(ids))), strict=True):
-            part = F.embedding(ids[start:stop] - band.start, band.table, sparse=self.sparse)
-            rows.append(part if band.projection is None else F.linear(part, band.projection))
-        return torch.cat(rows)
-
-    def traced_rows(self, ids: Int[Tensor, " rows"]) -> Float[Tensor, "rows features"]:
-        # Every band for every id. Ids outside of the vocabulary stay so in the bands at its ends.
-        total = None
-        for band in self._bands():
-            last = None if band.stop == self.num_embeddings else band.stop - band.start - 1
-            inner = (ids - band.start).clamp(min=0 if band.start else None, max=last)
-            rows = F.embedding(inner, band.table)
-            rows = rows if band.projection is None else F.linear(rows, band.projection)
-            inside = (ids >= band.start) & (ids < band.stop)
-            rows = rows.masked_fill(~inside[:, None], 0.0)
-            total = rows if total is None else total + rows
-        assert total is not None
-        return total
+    def band_rows(self, band: int, ids: Int[Tensor, " rows"]) -> Float[Tensor, "rows features"]:
+        sparse = self.sparse and not is_traced(ids)
+        rows, projection = F.embedding(ids, self.tables[band], sparse=sparse), self.projection(band)
+        return rows if projection is None else F.linear(rows, projection)
 
     def resize_tables(self, num_embeddings: int, mean: bool) -> None:
         start = self.cutoffs[-1]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from define.embedding.tables import evaluating, table_size
 from define.embedding.target import Target, check_target
 
-__all__ = ["Band", "Layer", "Member", "check_resize", "check_rows", "masked_band"]
+__all__ = ["Band", "Layer", "Member", "check_resize", "check_rows", "masked_band", "moved_band"]
 
 
 @dataclass(frozen=True)
@@ -23,25 +23,46 @@ class Band:
     Args:
         start: First id.
         stop: First id beyond.
-        table: (stop - start, width); zeros in the row of a padding id.
-        projection: (embedding_dim, width); None where the table is as wide as the embedding.
+        source: The table (stop - start, width), or the embedding that computes it.
+        projection: (embedding_dim, width); None where there is none.
+        padding_idx: Id whose row is zero, whatever the stored table has there. Output layers read
+            bands: a padding row is zero for them too and gets no gradient.
     """
 
     start: int
     stop: int
-    table: Tensor
-    projection: Tensor | None
+    source: "Tensor | Member"
+    projection: Tensor | None = None
+    padding_idx: int | None = None
+
+    @property
+    def width(self) -> int:
+        """That of the table."""
+        source = self.source
+        return source.shape[1] if isinstance(source, Tensor) else source.embedding_dim
+
+    @property
+    def table(self) -> Tensor:
+        """(stop - start, width), of a computed table as the step has it."""
+        source = self.source
+        table = source if isinstance(source, Tensor) else source.made_rows()
+        if self.padding_idx is None:
+            return table
+        place = torch.tensor([self.padding_idx - self.start], device=table.device)
+        return table.index_fill(0, place, 0.0)
 
 
 def masked_band(band: Band, padding_idx: int | None) -> Band:
-    """The band with zeros in the row of the padding id, whatever the stored table has there.
-
-    Output layers read bands: a padding row is zero for them too and gets no gradient.
-    """
+    """The band with zeros in the row of a padding id that is within it."""
     if padding_idx is None or not band.start <= padding_idx < band.stop:
         return band
-    place = torch.tensor([padding_idx - band.start], device=band.table.device)
-    return replace(band, table=band.table.index_fill(0, place, 0.0))
+    return replace(band, padding_idx=padding_idx)
+
+
+def moved_band(band: Band, start: int) -> Band:
+    """The band of a part whose ids begin at `start`."""
+    padding_idx = None if band.padding_idx is None else band.padding_idx + start
+    return replace(band, start=band.start + start, stop=band.stop + start, padding_idx=padding_idx)
 
 
 @dataclass(frozen=True)
@@ -104,9 +125,11 @@ class Member(nn.Module, ABC):
         wide = table.to(
             torch.promote_types(table.dtype, torch.float32)
         )  # what matrices are solved in
-        like = {"device": wide.device, "dtype": wide.dtype}
+        like: dict[str, Any] = {"device": wide.device, "dtype": wide.dtype}
+        if "dtype" not in inspect.signature(cls).parameters:  # it is made of given modules alone
+            like = {}
         num_embeddings, embedding_dim = wide.shape
-        module = cls(num_embeddings, embedding_dim, padding_idx, **like, **arguments)
+        module = cls(num_embeddings, embedding_dim, padding_idx, **like, **arguments).to(wide)
         with torch.no_grad():
             module.approximate(check_target(wide, module, weights))
         return module.to(table.dtype)
@@ -131,6 +154,18 @@ class Member(nn.Module, ABC):
     def bands(self) -> tuple[Band, ...] | None:
         """The bands of a vocabulary that is cut into tables of their own; None if it is not."""
         return None
+
+    def as_bands(self) -> "tuple[Band, ...]":
+        """The same as one band at least: of what is stored where it is as good, or computed."""
+        return self.bands() or (Band(0, self.num_embeddings, self),)
+
+    def map_bands(self) -> "tuple[Band, ...] | None":
+        """The bands of the Map, of which there is at least one; None if there is no Map."""
+        return None
+
+    def made_rows(self, count: int | None = None) -> Tensor:
+        """The first rows of the table (all if omitted) as a step has them."""
+        raise NotImplementedError
 
     def unit_parameters(self) -> list[nn.Parameter]:
         """Parameters that all words share and rows are computed with, none that is looked up."""

@@ -8,10 +8,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from define.embedding.base import Embedding
+from define.embedding.base import Band, Embedding
 from define.embedding.family import (
     approximate,
     arguments,
+    as_bands,
     draw,
     made_rows,
     resize,
@@ -107,6 +108,9 @@ class FactorizedEmbedding(Embedding):
 
     def tied_table(self) -> nn.Module:
         return self.map
+
+    def map_bands(self) -> tuple[Band, ...] | None:
+        return as_bands(self.map)
 
     def unit_parameters(self) -> list[nn.Parameter]:
         looked_up = set(self.map.parameters())

@@ -13,10 +13,12 @@ from define.embedding.target import Target
 __all__ = [
     "approximate",
     "arguments",
+    "as_bands",
     "bands",
     "draw",
     "is_exact",
     "made_rows",
+    "map_bands",
     "parameter_groups",
     "resize",
     "row_cost",
@@ -56,6 +58,19 @@ def arguments(embedding: nn.Module) -> dict[str, Any]:
 def bands(embedding: nn.Module) -> tuple[Band, ...] | None:
     """The bands of a vocabulary that is cut into tables of their own; None if it is one table."""
     return embedding.bands() if isinstance(embedding, Embedding) else None
+
+
+def as_bands(embedding: nn.Module) -> tuple[Band, ...]:
+    """The same as one band at least: of what is stored where it is as good, or computed."""
+    if isinstance(embedding, Embedding):
+        return embedding.as_bands()
+    table = _plain(embedding)
+    return (Band(0, table.num_embeddings, table.weight),)
+
+
+def map_bands(embedding: nn.Module) -> tuple[Band, ...] | None:
+    """The bands of the Map, of which there is at least one; None if there is no Map."""
+    return embedding.map_bands() if isinstance(embedding, Embedding) else None
 
 
 def unit_parameters(module: nn.Module) -> list[nn.Parameter]:

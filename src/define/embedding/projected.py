@@ -1,15 +1,16 @@
 """Projective embedding: a low-dimensional table and one linear map."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from define.embedding.base import Layer
+from define.embedding.base import Band, Layer
 from define.embedding.factorized import FactorizedEmbedding
-from define.embedding.family import draw
+from define.embedding.family import as_bands, draw
 from define.embedding.target import Target
 from define.groups import GroupLinear
 
@@ -108,6 +109,15 @@ class ProjectedEmbedding(FactorizedEmbedding):
 
     def from_map(self, e_i: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch features"]:
         return self.projection(e_i)
+
+    def as_bands(self) -> tuple[Band, ...]:
+        if self.bias:
+            return super().as_bands()
+        matrix = self.projection.weight[0]  # the table is that of the Map times this
+        return tuple(
+            replace(b, projection=matrix if b.projection is None else matrix @ b.projection)
+            for b in as_bands(self.map)
+        )
 
     def approximate(self, target: Target) -> None:
         self.approximate_through(self.projection, target)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from define.embedding import bands, made_rows, tied_table
+from define.embedding import Band, bands, map_bands, share_rows, tied_table
 from define.embedding.tables import check_cutoffs, table_size
 from define.softmax.base import OutputLayer, Tied, own_projection, reset_projection
 from define.softmax.chunked import chunked_nll, chunks
@@ -31,6 +31,23 @@ class _Band:
         return F.linear(self.reads(hidden), self.table, self.bias).log_softmax(-1)
 
 
+def _cutoffs(
+    map: nn.Module, parts: Sequence[Band] | None, cutoffs: Sequence[int] | None
+) -> tuple[int, ...]:
+    """Those of the bands that are tied to, or the given ones, or those of the Map."""
+    tied = tuple(band.start for band in (parts or ())[1:])
+    if tied:
+        if cutoffs is not None and tuple(cutoffs) != tied:
+            raise ValueError(f"{cutoffs=} must be those of the map, {tied}.")
+        return tied
+    if cutoffs is not None:
+        return check_cutoffs(cutoffs, table_size(map)[0])
+    inner = tuple(band.start for band in (map_bands(map) or ())[1:])
+    if not inner:
+        raise ValueError(f"cutoffs={cutoffs} must be given for a map that is one table.")
+    return inner
+
+
 class AdaptiveSoftmax(OutputLayer):
     r"""Splits a vocabulary sorted by frequency in bands; most tokens need the first one alone.
 
@@ -43,7 +60,8 @@ class AdaptiveSoftmax(OutputLayer):
     The first softmax is over its band and one cluster c_b for each further band. Tables, and the
     bands' projections where there are any, are those of the Map it is tied to:
 
-    - a :class:`~define.embedding.AdaptiveEmbedding`: its bands, at their own widths;
+    - an :class:`~define.embedding.AdaptiveEmbedding` or :class:`~define.embedding.BandedEmbedding`:
+      its bands, at their own widths;
     - any other embedding: `cutoffs` cut its table. Tied to the Map of an embedding, it is the
       paper's; tied to the embedding itself, the rows that the unit computes are those of input and
       output, made once a step for both, or of the first band alone (`first_band_only`).
@@ -100,32 +118,31 @@ class AdaptiveSoftmax(OutputLayer):
         num_classes, map_dim = table_size(map)
         in_features = map_dim if in_features is None else in_features
         super().__init__(in_features, num_classes, ignore_index)
-        tails = tied_table(map) if first_band_only else map
-        if first_band_only and tails is map:
+        tail_dim = table_size(tied_table(map))[1] if first_band_only else map_dim
+        parts = map_bands(map) if first_band_only else bands(map)
+        if first_band_only and parts is None:
             raise ValueError(f"{first_band_only=} needs an embedding with a Map to leave tails on.")
-        parts = bands(tails)
-        given = parts or bands(tied_table(map))
-        if given is not None and (parts is not None or cutoffs is None):
-            self.cutoffs = tuple(band.start for band in given[1:])
-            if cutoffs is not None and tuple(cutoffs) != self.cutoffs:
-                raise ValueError(f"{cutoffs=} must be those of the map, {self.cutoffs}.")
-        elif cutoffs is None:
-            raise ValueError(f"cutoffs={cutoffs} must be given for a map that is one table.")
-        else:
-            self.cutoffs = check_cutoffs(cutoffs, num_classes)
-        count = len(self.cutoffs) + 1
-        tail_dim = table_size(tails)[1]
-        if parts is not None:
-            widths = [band.table.shape[1] for band in parts]
-            projected = [band.projection is not None for band in parts]
-        else:
-            widths, projected = [tail_dim] * count, [False] * count
-        if first_band_only:
-            widths[0], projected[0] = map_dim, False
+        self.cutoffs = _cutoffs(map, parts, cutoffs)
         self.first_band_only = first_band_only
-        # Bands have tables that are stored: nothing is made for them.
-        made = self.cutoffs[0] if first_band_only else 0 if parts is not None else num_classes
+        parts = parts if parts is not None and len(parts) > 1 else None
+        if parts is None:  # one table
+            count = len(self.cutoffs) + 1
+            widths, projected = [tail_dim] * count, [False] * count
+        else:
+            widths = [band.width for band in parts]
+            projected = [band.projection is not None for band in parts]
+        # Projections that nothing is tied to: unwanted, or not there where a width asks for one.
+        own = [
+            not tie_projections if tied else width != tail_dim
+            for tied, width in zip(projected, widths, strict=True)
+        ]
+        if first_band_only:
+            widths[0], own[0] = map_dim, False
+        made = self.cutoffs[0] if first_band_only else num_classes if parts is None else 0
         self.tied = Tied(map, made)
+        for band in map_bands(map) or () if first_band_only else parts or ():
+            if isinstance(band.source, nn.Module):
+                share_rows(band.source, band.stop - band.start)
         self.sizes = tuple(
             stop - start
             for start, stop in zip((0, *self.cutoffs), (*self.cutoffs, num_classes), strict=True)
@@ -137,10 +154,9 @@ class AdaptiveSoftmax(OutputLayer):
             own_projection(in_features, tail_dim, device, dtype) if first_band_only else None
         )
         self.projections = nn.ParameterDict()
-        if not tie_projections:
-            for b, width in enumerate(widths):
-                if projected[b]:
-                    self.projections[str(b)] = nn.Parameter(torch.empty(tail_dim, width, **like))
+        for b, width in enumerate(widths):
+            if own[b]:
+                self.projections[str(b)] = nn.Parameter(torch.empty(tail_dim, width, **like))
         clusters = len(self.cutoffs)
         self.cluster_weight = nn.Parameter(torch.empty(clusters, widths[0], **like))
         self.cluster_bias = nn.Parameter(torch.empty(clusters, **like)) if cluster_bias else None
@@ -164,25 +180,22 @@ class AdaptiveSoftmax(OutputLayer):
     def _bands(self) -> list[_Band]:
         """The bands as they are now; asked for once in a call."""
         biases = [None] * len(self.sizes) if self.bias is None else self.bias.split(self.sizes)
-        tails = tied_table(self.tied.module) if self.first_band_only else self.tied.module
-        parts = bands(tails)
-        if parts is not None:
-            tables = [band.table for band in parts]
+        map = self.tied.module
+        parts = map_bands(map) if self.first_band_only else bands(map)
+        first = [self.tied.rows(self.sizes[0])] if self.first_band_only else []
+        if parts is not None and len(parts) > 1:
+            tables = first + [band.table for band in parts[len(first) :]]
             matrices = [band.projection for band in parts]
         else:
-            rows = made_rows(tails) if self.first_band_only else self.tied.rows()
+            rows = self.tied.rows() if parts is None else parts[0].table
             # Not slices: the backward pass of each would fill a whole table with zeros.
-            tables, matrices = list(rows.split(self.sizes)), [None] * len(self.sizes)
-        if self.first_band_only:
-            tables[0], matrices[0] = self.tied.rows(self.sizes[0]), None
-        own = [
-            self.projections[b] if (b := str(i)) in self.projections else None
-            for i in range(len(tables))
-        ]
-        return [
-            _Band(table, bias, matrix if mine is None else mine)
-            for table, bias, matrix, mine in zip(tables, biases, matrices, own, strict=True)
-        ]
+            tables = first + list(rows.split(self.sizes))[len(first) :]
+            matrices = [None] * len(self.sizes)
+        if first:
+            matrices[0] = None
+        for b, matrix in self.projections.items():
+            matrices[int(b)] = matrix
+        return [_Band(*band) for band in zip(tables, biases, matrices, strict=True)]
 
     def _head(self, band: _Band) -> tuple[Tensor, Tensor | None]:
         """Table and bias of the first softmax: the first band's words, then the clusters."""
