@@ -1,8 +1,15 @@
 """What is measured: for each section the candidates, the first of which is the reference."""
 
-from collections.abc import Callable, Mapping
+import atexit
+import contextlib
+import io
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -17,8 +24,11 @@ from define import (
     ProjectedEmbedding,
     TiedSoftmax,
 )
+from define.data import Text
 from define.embedding import RoundedEmbedding
+from define.recipes import text
 from define.recipes.models import lstm, transformer_xl
+from define.training import LanguageModelExperiment, Run, Training
 
 __all__ = ["SECTIONS", "Section"]
 
@@ -278,10 +288,61 @@ def transformer(full: bool) -> list[Callable[[], Section]]:
     return [make]
 
 
+def training(full: bool) -> list[Callable[[], Section]]:
+    """A whole training by `define train` against a bare loop of the same steps."""
+
+    def make() -> Section:
+        folder = Path(tempfile.mkdtemp())
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        tokens = {"train": 700_000 if full else 70_000, "valid": 7_000, "test": 7_000}
+        for split, number in tokens.items():
+            ids, _ = zipf(5_000, number // 20, 19)
+            lines = (" ".join(f"w{id_}" for id_ in line) for line in ids.tolist())
+            (folder / f"{split}.txt").write_text("".join(f"{line}\n" for line in lines))
+        runs = count()
+
+        def experiment() -> LanguageModelExperiment:
+            settings = Training(epochs=1, learning_rate=0.004, accelerator="cpu")
+            return text(Text(folder), embedding=nn.Embedding, training=settings)
+
+        def bare() -> None:
+            ours = experiment()
+            settings, model = ours.training, ours.model
+            batches = ours.train_batches(0, 1)
+            optimizer = settings.optimizer(model.parameters())
+            state = None
+            for step, (tokens, targets) in enumerate(batches):
+                rate = settings.learning_rate * settings.schedule.factor(step, len(batches))
+                optimizer.param_groups[0]["lr"] = rate
+                nll, state = model(tokens, targets, state)
+                optimizer.zero_grad()
+                nll.mean().backward()
+                nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
+                optimizer.step()
+            for split in ("valid", "test"):
+                ours.evaluate(split)
+
+        return Section(
+            "Training",
+            f"An LSTM 2 × 200 on {tokens['train']:,} tokens, V = 5,000, validation and test "
+            "included: `define train` writes logs, checkpoints and a summary besides.",
+            {"a bare loop": bare, "`define train`": lambda: _train(experiment(), folder, runs)},
+            rounds=3,
+        )
+
+    return [make]
+
+
+def _train(experiment: LanguageModelExperiment, folder: Path, runs: Iterator[int]) -> None:
+    with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
+        experiment.train(Run(folder / f"run-{next(runs)}"))
+
+
 SECTIONS: dict[str, Callable[[bool], list[Callable[[], Section]]]] = {
     "step": step,
     "unit": unit,
     "look": look,
     "awd-lstm": awd_lstm,
     "transformer-xl": transformer,
+    "training": training,
 }
