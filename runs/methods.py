@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import ideas
-import torch
 from torch import Tensor, nn
 
 from define import AdaptiveEmbedding, DeFINE, ProjectedEmbedding
@@ -49,12 +49,13 @@ class Method:
     Args:
         make: Makes the embedding from a task and the free width.
         widths: Widths to choose from, ascending.
-        both: Whether the output is tied to what the embedding computes instead of to its Map.
+        tie: What the output is tied to: the Map (the paper), what the embedding computes, or that
+            for the first band alone, the tails to the Map.
     """
 
     make: Callable[[Task, int], nn.Module]
     widths: range = range(1, 1024)
-    both: bool = False
+    tie: Literal["map", "embedding", "first band"] = "map"
 
 
 def standard(task: Task, width: int) -> nn.Module:
@@ -122,25 +123,10 @@ def deep_adaptive(task: Task, width: int) -> DeFINE:
         depth=3,
         max_groups=8,
         norm=nn.LayerNorm,
+        start="identity" if width == task.embedding_dim else "projection",
     )
     draw(embedding, task.std)
-    start_as_projection(embedding)
     return embedding
-
-
-@torch.no_grad()
-def start_as_projection(embedding: DeFINE) -> None:
-    """Leaves only Reduce's path from the Map at the start: the identity where n = m."""
-    reduce, n = embedding.reduce, embedding.map_dim
-    if reduce is None or reduce.bias is None or not embedding.reduce_map:
-        raise ValueError("The unit must have Reduce, and that its path from the Map.")
-    weight = reduce.weight[0]
-    weight[:, :-n].zero_()
-    if n == len(weight):
-        nn.init.eye_(weight[:, -n:])
-    else:
-        weight[:, -n:].normal_(std=n**-0.5)
-    reduce.bias.zero_()
 
 
 def hashed(task: Task, width: int) -> nn.Module:
@@ -197,9 +183,10 @@ METHODS = {
     "adaptive": Method(adaptive, range(25, 200)),
     "adaptive-2": Method(adaptive_two, range(8, 201)),
     "define": Method(deep, range(8, 256, 8)),
-    "define-both": Method(deep, range(8, 256, 8), both=True),
+    "define-both": Method(deep, range(8, 256, 8), tie="embedding"),
+    "define-first-band": Method(deep, range(8, 256, 8), tie="first band"),
     "define-adaptive": Method(deep_adaptive, range(64, 201, 8)),
-    "hash-both": Method(hashed, both=True),
+    "hash-both": Method(hashed, tie="embedding"),
     "spelled": Method(spelled, range(8, 200)),
     "classes": Method(classes, range(8, 200)),
     "units": Method(units, range(8, 200)),

@@ -157,10 +157,11 @@ def build(run: Run, task: Task, width: int) -> LanguageModel:
     embedding: Any = method.make(task, width)
     if run.start == "text":
         start_from_text(embedding, task.ids)
-    tied = embedding if method.both else tied_table(embedding)
+    tied = tied_table(embedding) if method.tie == "map" else embedding
     cutoffs = None if bands(tied) else regime.cutoffs
     backbone: Any = regime.backbone(embedding.embedding_dim)
-    head = AdaptiveSoftmax(tied, backbone.output_size, cutoffs)
+    first = method.tie == "first band"
+    head = AdaptiveSoftmax(tied, backbone.output_size, cutoffs, first_band_only=first)
     return LanguageModel(embedding, backbone, head)
 
 
