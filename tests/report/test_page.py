@@ -99,6 +99,13 @@ def test_figures_are_of_the_page_s_colours(opened):
         assert set(page.evaluate(f"{whole} getComputedStyle(e).fill)")) <= {"none"}
 
 
+def test_a_figure_by_itself_is_dark_on_a_dark_screen(opened, report):
+    page = opened(1280, "dark")
+    page.goto((report.parent / "depth.svg").as_uri())
+    assert colours(page, "text", "fill") == {"rgb(230, 230, 230)"}
+    assert "dark" in page.evaluate("getComputedStyle(document.documentElement).colorScheme")
+
+
 def test_words_of_any_script_are_text(opened):
     page = opened()
     texts = page.evaluate("[...document.querySelectorAll('figure text')].map(e => e.textContent)")
