@@ -46,16 +46,18 @@ class Panel:
         title: What it shows, in words.
         draw: Draws it into empty axes.
         columns: Of its legend.
+        height: Inches of the axes, by the number of runs.
     """
 
     name: str
     title: str
     draw: Callable[[Axes, _Runs, Sequence[Style]], None]
     columns: int = 1
+    height: Callable[[int], float] = lambda runs: 3.3
 
     def figure(self, summaries: _Runs, styles: Sequence[Style]) -> Figure:
         """The panel as a figure of its own, with a legend."""
-        figure = new_figure(_bars_height(summaries) if self.draw is _draw_parameters else 3.3)
+        figure = new_figure(self.height(len(summaries)))
         axes = figure.subplots()
         self.draw(axes, summaries, styles)
         legend_below(figure, axes, self.columns)
@@ -64,12 +66,13 @@ class Panel:
 
 def panels(summaries: _Runs) -> tuple[Panel, ...]:
     """The panels that have something to show."""
-    parameters = Panel("parameters", "Parameters by part of the model", _draw_parameters, 3)
-    history = Panel("history", "Validation perplexity during training", _draw_history)
-    perplexity = Panel("perplexity", "Perplexity against parameters", _draw_perplexity)
-    bleu = Panel("bleu", "BLEU of the test against parameters", _draw_bleu)
     scored = any(run.test_bleu is not None for run in summaries)
-    return (parameters, history, perplexity, *([bleu] if scored else []))
+    return (
+        Panel("parameters", "Parameters by part of the model", _draw_parameters, 3, _bars_height),
+        Panel("history", "Validation perplexity during training", _draw_history),
+        Panel("perplexity", "Perplexity against parameters", _draw_perplexity),
+        *([Panel("bleu", "BLEU of the test against parameters", _draw_bleu)] if scored else []),
+    )
 
 
 def draw_comparison(summaries: _Runs, path: str | Path) -> list[str]:
@@ -99,7 +102,7 @@ def comparison_figure(summaries: _Runs, styles: Sequence[Style] | None = None) -
         raise ValueError("There are no runs to compare.")
     styles = lines(run.kind for run in summaries) if styles is None else styles
     first, *others = panels(summaries)
-    above, below = _bars_height(summaries) + 0.4, 3.6 + 0.2 * -(-len(summaries) // 2)
+    above, below = first.height(len(summaries)) + 0.4, 3.6 + 0.2 * -(-len(summaries) // 2)
     figure = new_figure(above + below, 4.8 * len(others))
     top, bottom = figure.subfigures(2, 1, squeeze=False, height_ratios=(above, below))[:, 0]
     bars = top.subplots()
@@ -114,8 +117,8 @@ def comparison_figure(summaries: _Runs, styles: Sequence[Style] | None = None) -
     return figure
 
 
-def _bars_height(summaries: _Runs) -> float:
-    return 0.8 + 0.48 * len(summaries)
+def _bars_height(runs: int) -> float:
+    return 0.8 + 0.48 * runs
 
 
 def _draw_parameters(axes: Axes, summaries: _Runs, styles: Sequence[Style]) -> None:

@@ -27,7 +27,10 @@ _LIGHT, _DARK = (
     ";".join(f"{_VARIABLES[light]}:{colour}" for light, colour in pairs)
     for pairs in (zip(THEME, THEME, strict=True), THEME.items())
 )
-_STYLE = f"<style>:root{{color-scheme:light dark;{_LIGHT}}}@media (prefers-color-scheme:dark){{:root{{{_DARK}}}}}</style>"
+_STYLE = (
+    f"<style>:root{{color-scheme:light dark;{_LIGHT}}}"
+    f"@media (prefers-color-scheme:dark){{:root{{{_DARK}}}}}</style>"
+)
 _IMAGE_DPI = 120  # of heat maps within an SVG, where noise takes many bytes
 
 

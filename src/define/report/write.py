@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from define.measures.subject import Readings, Subject
 from define.measures.table import text_table
 from define.measures.words import some_words
+from define.report import parts
 from define.report.part import Request, Section
 from define.report.style import drawing, lines
 
@@ -53,8 +54,6 @@ def write_report(
     Raises:
         ValueError: If there are no subjects, two of the same name, or of other words.
     """
-    from define.report.parts import PARTS
-
     if not subjects:
         raise ValueError("There are no runs to report on.")
     first, names = subjects[0], [subject.name for subject in subjects]
@@ -72,25 +71,18 @@ def write_report(
         split,
         dict(zip(names, lines(kinds), strict=True)),
     )
-    measured: list[list[Any]] = []
+    found: list[dict[str, Any]] = [{} for _ in parts.PARTS]  # of each part, by subject
+    numbers = []
     for subject in subjects:
         readings = Readings(subject)  # with its tables, gone before the next ones
-        measured.append([part.measure(readings, request) for part in PARTS])
-
+        numbers.append({"name": subject.name})
+        for part, results in zip(parts.PARTS, found, strict=True):
+            result = results[subject.name] = part.measure(readings, request)
+            numbers[-1] |= part.as_json(result, request)
     with drawing():
-        results = [dict(zip(names, found, strict=True)) for found in zip(*measured, strict=True)]
-        found = [part.section(result, request) for part, result in zip(PARTS, results, strict=True)]
-        sections = [section for section in found if section is not None]
+        said = [part.section(r, request) for part, r in zip(parts.PARTS, found, strict=True)]
+        sections = [section for section in said if section is not None]
         figures = _svgs(sections)
-    numbers = [
-        {"name": name}
-        | {
-            key: value
-            for part, result in zip(PARTS, row, strict=True)
-            for key, value in part.as_json(result, request).items()
-        }
-        for name, row in zip(names, measured, strict=True)
-    ]
     title = f"Analysis of {names[0]}" if len(names) == 1 else f"Analysis of {len(names)} runs"
     settings = [(subject.name, subject.settings) for subject in subjects]
     content = (title, command, sections, figures, settings)
