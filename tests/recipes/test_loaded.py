@@ -57,6 +57,12 @@ def test_generation_bans_and_ends_lines(run):
             run.generate("w05", 3, **wrong)
 
 
+@pytest.mark.parametrize("options", [{}, {"top_k": 3}, {"ban": ["<unk>"]}])
+def test_a_temperature_near_zero_takes_the_likeliest(run, options):
+    cold = run.generate("w05 w06", 3, temperature=1e-45, **options)
+    assert cold == "w05 w06 w07 w08 w09"
+
+
 def test_different_prompts_with_one_seed_go_different_ways(run):
     """The model hardly remembers: draws that agree would lead to the same words."""
     flat = {"length": 60, "temperature": 50.0}

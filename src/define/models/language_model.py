@@ -133,22 +133,20 @@ class LanguageModel(nn.Module):
         banned: list[int],
         generator: torch.Generator | None,
     ) -> Tensor:
-        if banned:
-            log_p = self.head.log_prob(hidden)
-            log_p[:, banned] = -torch.inf
-            top_k = 1 if temperature == 0 else top_k or log_p.shape[-1]
-            values, ids = log_p.topk(top_k)
-        elif temperature == 0:
+        if temperature == 0 and not banned:
             return self.head.predict(hidden)[:, None]
-        elif top_k is None:
-            p = (self.head.log_prob(hidden) / temperature).softmax(-1)
-            return torch.multinomial(p, 1, generator=generator)
+        if banned or top_k is None:
+            values, ids = self.head.log_prob(hidden), None
+            values[:, banned] = -torch.inf
+            if temperature == 0 or top_k is not None:
+                values, ids = values.topk(top_k if temperature and top_k else 1)
         else:
             values, ids = self.head.topk(hidden, top_k)
-        if temperature == 0:
-            return ids
-        place = torch.multinomial((values / temperature).softmax(-1), 1, generator=generator)
-        return ids.gather(-1, place)
+        # From the largest on: nothing overflows, however low the temperature.
+        values = values - values.amax(-1, keepdim=True)
+        p = (values / max(temperature, torch.finfo(values.dtype).tiny)).softmax(-1)
+        place = torch.multinomial(p, 1, generator=generator)
+        return place if ids is None else ids.gather(-1, place)
 
     def parameter_counts(self) -> ParameterCounts:
         """Parameters of the embedding's unit, of the context model, and of input and output."""
