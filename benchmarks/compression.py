@@ -99,7 +99,7 @@ def svd(bits: int) -> Method:
 
     def make(table: Tensor, weights: Tensor, budget: int) -> Made | None:
         size, width = table.shape
-        rank = int((budget - 2 * size - 4 * width) * 8 / bits / (size + width))
+        rank = int((budget - 2 * size - 8 * width) / (size * bits / 8 + width + 6))
         if rank < 1:
             return None
         rank = min(rank, width)

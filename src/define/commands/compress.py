@@ -43,6 +43,13 @@ def command(parser: "ArgumentParser", args: list[str]) -> None:
         "--power", type=float, default=0.75, help="of the counts of --text, as weights"
     )
     parser.add_argument(
+        "--keep_tokens_of",
+        "--keep-tokens-of",
+        type=Path | None,
+        default=None,
+        help="text to whose tokens the vocabulary is cut first",
+    )
+    parser.add_argument(
         "--accept", action="store_true", help="write the model even if its outputs changed much"
     )
     parser.add_argument(
@@ -80,6 +87,15 @@ def _compress_model(arguments: "Namespace") -> None:
     from define.readers import read_lines
 
     model, tokenizer = load_plain(arguments.model)
+    if arguments.keep_tokens_of is not None:
+        if tokenizer is None:
+            raise ValueError(f"--keep_tokens_of needs a tokenizer; {arguments.model} has none.")
+        from define.huggingface.trim import trim
+
+        whole = len(tokenizer)
+        text = (line for line in read_lines(arguments.keep_tokens_of) if line.strip())
+        model, tokenizer = trim(model, tokenizer, text)
+        print(f"{len(tokenizer):,} of {whole:,} tokens kept")
     size = chosen_tables(model, None)[0].weight.shape[0]
     lines = default_sample() if tokenizer is not None else []
     weights = _given_weights(arguments)
@@ -118,7 +134,14 @@ def _compress_model(arguments: "Namespace") -> None:
                 "of a --text like yours, or --accept the change."
             )
     new.save_pretrained(arguments.output)
-    carry_files(arguments.model, arguments.output)
+    carried = carry_files(arguments.model, arguments.output)
+    if arguments.keep_tokens_of is not None and tokenizer is not None:
+        from define.huggingface.trim import VOCABULARIES
+
+        for name in carried:  # the old vocabulary, in whatever form
+            if name.startswith(VOCABULARIES):
+                (arguments.output / name).unlink()
+        tokenizer.save_pretrained(arguments.output)
     write_readme(arguments.output, new, report)
     print("\n".join(report))
 

@@ -19,6 +19,7 @@ __all__ = [
     "count_tokens",
     "default_sample",
     "read_sample",
+    "token_batch",
 ]
 
 _BATCH = 1000  # lines given to a tokenizer at a time
@@ -123,7 +124,7 @@ def read_sample(
     causal = head is not None and model.can_generate() and not model.config.is_encoder_decoder
     with evaluating(model):
         for first in range(0, len(lines), _LINES):
-            batch = _batch(tokenizer, lines[first : first + _LINES], max_length, model.device)
+            batch = token_batch(tokenizer, lines[first : first + _LINES], max_length, model.device)
             mask = batch["attention_mask"]
             part = model.get_encoder() if model.config.is_encoder_decoder else model.base_model
             hidden = cast(Any, part)(**batch).last_hidden_state
@@ -138,7 +139,7 @@ def read_sample(
     return Readings(perplexity, torch.cat(vectors))
 
 
-def _batch(
+def token_batch(
     tokenizer: PreTrainedTokenizerBase, lines: Sequence[str], max_length: int, device: torch.device
 ) -> dict[str, Tensor]:
     """Ids and mask, padded behind the longest line with whatever the tokenizer pads with."""

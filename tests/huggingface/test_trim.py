@@ -1,0 +1,100 @@
+import pytest
+import tiny_models
+import torch
+import transformers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+
+from define.__main__ import main
+from define.huggingface.trim import trim
+
+TEXT = [f"the {a}{b}ing of {b}{a}s and un{a}able {i}" for a in ("read", "jump", "lift") for b in
+        ("walk", "sing", "drift") for i in range(20)]  # fmt: skip
+KEPT = ["the walking of reads and unreadable 7", "singing jumps"]
+SPECIAL = ["<pad>", "<s>", "</s>", "<unk>", "<mask>"]
+
+
+def tokenizer_of(kind):
+    if kind == "unigram":
+        tokenizer = Tokenizer(models.Unigram())
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+        options = {"unk_token": "<unk>"}
+        trainer = trainers.UnigramTrainer(vocab_size=90, special_tokens=SPECIAL, **options)
+    elif kind == "bpe":
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+        trainer = trainers.BpeTrainer(
+            vocab_size=340, special_tokens=SPECIAL, initial_alphabet=alphabet
+        )
+    else:
+        tokenizer = Tokenizer(models.WordPiece(unk_token="<unk>"))
+        tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+        trainer = trainers.WordPieceTrainer(vocab_size=120, special_tokens=SPECIAL)
+    tokenizer.train_from_iterator(TEXT, trainer)
+    ids = [(token, tokenizer.token_to_id(token)) for token in ("<s>", "</s>")]
+    tokenizer.post_processor = processors.TemplateProcessing("<s> $A </s>", special_tokens=ids)
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        bos_token="<s>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        mask_token="<mask>",
+    )
+
+
+def model_of(size, tokenizer):
+    return tiny_models.llama(
+        vocab_size=size, pad_token_id=0, bos_token_id=1, eos_token_id=tokenizer.eos_token_id
+    ).eval()
+
+
+@pytest.mark.parametrize("kind", ["unigram", "bpe", "wordpiece"])
+def test_texts_of_kept_tokens_give_the_same_outputs_under_new_ids(kind):
+    tokenizer = tokenizer_of(kind)
+    size = len(tokenizer) + 3  # tables are often longer than vocabularies
+    model = model_of(size, tokenizer)
+    before = model.state_dict()["model.embed_tokens.weight"].clone()
+    smaller, short = trim(model, tokenizer, KEPT)
+    assert torch.equal(model.state_dict()["model.embed_tokens.weight"], before)
+    assert len(short) == smaller.config.vocab_size < len(tokenizer)
+    assert smaller.get_input_embeddings().weight.shape[0] == len(short)
+    assert short.eos_token_id == smaller.config.eos_token_id
+    for text in (*KEPT, "unreadable jumps of 7"):
+        old, new = (tok(text, return_tensors="pt")["input_ids"] for tok in (tokenizer, short))
+        tokens = tokenizer.convert_ids_to_tokens(old[0])
+        assert short.convert_ids_to_tokens(new[0]) == tokens
+        place = [tokenizer.get_vocab()[t] for t in short.convert_ids_to_tokens(range(len(short)))]
+        with torch.no_grad():
+            torch.testing.assert_close(smaller(new).logits, model(old).logits[..., place])
+        assert short.decode(new[0]) == tokenizer.decode(old[0])
+
+
+def test_the_command_trims_before_it_compresses(tmp_path, capsys):
+    tokenizer = tokenizer_of("bpe")
+    folder, output, text = tmp_path / "plain", tmp_path / "small", tmp_path / "text"
+    model_of(len(tokenizer), tokenizer).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    (folder / "vocab.json").write_text("{}")
+    text.write_text("\n".join(KEPT))
+    options = ("--keep_tokens_of", str(text), "--share", "0.9", "--accept")
+    main(["compress", str(folder), "--output", str(output), *options])
+    short = transformers.AutoTokenizer.from_pretrained(output)
+    model = transformers.AutoModelForCausalLM.from_pretrained(output)
+    assert model.get_input_embeddings().weight.shape[0] == len(short) < len(tokenizer)
+    ids = short(KEPT[0])["input_ids"]
+    tokens = tokenizer.convert_ids_to_tokens(tokenizer(KEPT[0])["input_ids"])
+    assert short.convert_ids_to_tokens(ids) == tokens
+    assert not (output / "vocab.json").exists()
+    assert f"{len(short):,} of {len(tokenizer):,} tokens kept" in capsys.readouterr().out
+
+
+def test_a_slow_tokenizer_is_refused():
+    with pytest.raises(TypeError, match="must be a fast tokenizer"):
+        trim(tiny_models.gpt2(), Slow(), KEPT)
+
+
+class Slow:
+    def __call__(self, lines, **options):
+        return {"input_ids": [[1, 2] for _ in lines]}
