@@ -149,17 +149,19 @@ def unit(table: Tensor, weights: Tensor, budget: int) -> Made:
     """DeFINE in float32, as a fit gives it."""
     size, width = table.shape
     widths = widths_for_share(size, width, budget / (4 * table.numel()))
-    shape = {"map": widths.map, "expand_dim": widths.expand_dim, "depth": 1, "max_groups": 1}
-    embedding = DeFINE(size, width, **shape)
+    embedding = DeFINE(
+        size, width, map=widths.map, expand_dim=widths.expand_dim, depth=1, max_groups=1
+    )
     fit_embedding(table, embedding, weights, rounds=4, batch_size=1024)
     return embedding.weight.detach(), stored_bytes(embedding)
 
 
 def unit_on_rounded_map(table: Tensor, weights: Tensor, budget: int) -> Made | None:
-    """A unit of one layer in float16 beside a Map of 4 bits; Reduce is solved for what is stored."""
+    """A unit of one layer in float16 beside a Map of 4 bits; Reduce is solved for that Map."""
     size, width = table.shape
-    expand = width // 2
+    map_dim = expand = 0
     for map_dim in range(width // 8 * 8, 7, -8):
+        expand = max(width // 2, map_dim)
         left = budget - size * (map_dim // 2 + 2) - 2 * expand * map_dim
         if left >= 2 * width * (expand + map_dim + 1):
             break

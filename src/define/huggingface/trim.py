@@ -63,12 +63,12 @@ def _trim_tokenizer(state: dict[str, Any], used: set[int]) -> list[int]:
     kind = model.get("type") or ("BPE" if "merges" in model else "?")
     if kind not in ("Unigram", "BPE", "WordPiece", "WordLevel"):
         raise TypeError(f"A tokenizer of type {kind!r} cannot be trimmed.")
+    vocabulary: dict[str, int] = {} if kind == "Unigram" else model["vocab"]
     if kind == "Unigram":
         pieces = model["vocab"]
         used.add(model["unk_id"] or 0)
         used |= {id_ for id_, (piece, _) in enumerate(pieces) if len(piece) == 1}
     else:
-        vocabulary: dict[str, int] = model["vocab"]
         used |= {vocabulary[t] for t in (model.get("unk_token"),) if t in vocabulary}
         prefix = model.get("continuing_subword_prefix") or ""
         single = (t.removeprefix(prefix) if prefix else t for t in vocabulary)
