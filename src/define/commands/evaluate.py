@@ -31,6 +31,7 @@ def command(parser: "ArgumentParser", args: list[str]) -> None:
         "--tune_cache", action="store_true", help="choose theta and weight on validation text first"
     )
     parser.add_argument(
+        "--num_beams",
         "--beams",
         type=int | None,
         default=None,
@@ -45,7 +46,7 @@ def command(parser: "ArgumentParser", args: list[str]) -> None:
         "batch_size": arguments.batch_size,
         "cache": ContinuousCache(**arguments.cache.as_dict()) if arguments.cache.size else None,
         "tune_cache": arguments.tune_cache or None,
-        "num_beams": arguments.beams,
+        "num_beams": arguments.num_beams,
     }
     given = {name: value for name, value in given.items() if value is not None}
     if foreign := given.keys() - signature(experiment.evaluate).parameters.keys():

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 def command(parser: "ArgumentParser", args: list[str]) -> None:
     """Runs the command."""
     parser.add_argument("run", type=Path, help="folder of the run")
-    parser.add_argument("--beams", type=int, default=4, help="width of the search, 1 is greedy")
+    parser.add_argument(
+        "--num_beams", "--beams", type=int, default=4, help="width of the search, 1 is greedy"
+    )
     parser.add_argument("--batch_size", type=int, default=64, help="sentences at a time")
     arguments = parser.parse_args(args)
     from define.recipes.settings import open_run
@@ -23,7 +25,7 @@ def command(parser: "ArgumentParser", args: list[str]) -> None:
             lines.append(line.decode().strip())
         except UnicodeDecodeError as error:
             raise ValueError(f"Line {number} of the input is not UTF-8: {error}") from error
-    sizes = {"num_beams": arguments.beams, "batch_size": arguments.batch_size}
+    sizes = {"num_beams": arguments.num_beams, "batch_size": arguments.batch_size}
     for line in experiment.translate(lines, **sizes):
         sys.stdout.buffer.write(f"{line}\n".encode())
     sys.stdout.buffer.flush()
