@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The penn-treebank-fast recipe, AWD-LSTM at its full size, with standard, projected and DeFINE
 # embeddings. For a GPU; three processes share one.
-#   benchmarks/awd_lstm.sh DATA OUT [PROCESSES] [ARGUMENTS...]
+#   runs/awd_lstm.sh DATA OUT [PROCESSES] [ARGUMENTS...]
 # Further arguments go to every run. RECIPE=penn-treebank trains as published, for 500 epochs.
 # Run it again, with the same arguments, to go on where it was stopped.
 set -eu

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The paper's ablation at the scale of the penn-treebank-small recipe: one run for each variant.
-#   benchmarks/ablation.sh DATA OUT [EPOCHS [PROCESSES]]
+#   runs/ablation.sh DATA OUT [EPOCHS [PROCESSES]]
 # Run it again to go on where it was stopped.
 set -eu
 export data=$1 out=$2 epochs=${3:-1} OMP_NUM_THREADS=1

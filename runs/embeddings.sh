@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A recipe with standard, projected and DeFINE embeddings: same budget, same settings, all seeds.
-#   [SEEDS="1 2"] benchmarks/embeddings.sh RECIPE DATA OUT N [PROCESSES [OPTIONS ...]]
+#   [SEEDS="1 2"] runs/embeddings.sh RECIPE DATA OUT N [PROCESSES [OPTIONS ...]]
 # RECIPE is penn-treebank-small, wikitext-2, wikitext-2-transformer-xl, multi30k ...; N is the width
 # of the projected embedding's table, that of the recipe's DeFINE; options are those of `define
 # train`. Run it again to go on where it was stopped.

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Which learning rates a recipe wants: four tries for each embedding, validation perplexity of each.
-#   RATES="LOW MIDDLE HIGH HIGHEST" benchmarks/rates.sh RECIPE DATA OUT N [PROCESSES [OPTIONS ...]]
+#   RATES="LOW MIDDLE HIGH HIGHEST" runs/rates.sh RECIPE DATA OUT N [PROCESSES [OPTIONS ...]]
 # N is the width of the projected embedding's table. The standard embedding is tried with all four
 # rates; projected and DeFINE with the two in the middle, with unit and matrix at the full rate and
 # at a tenth of it. Options are those of `define train`. Run it again to go on where it was stopped.

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The base Transformer on a GPU, standard and DeFINE, one after the other, for equal steps.
-#   benchmarks/wmt14.sh DATA OUT [EPOCHS] [OPTIONS OF THE RECIPE]
+#   runs/wmt14.sh DATA OUT [EPOCHS] [OPTIONS OF THE RECIPE]
 # DATA has train, valid (newstest2014) and test (newstest2017) in .en and .de. As in the paper, the
 # two input tables and the output table are three. Batches and warm-up are for a text of some 100,000
 # pairs; for all of WMT14, --max_tokens 50000 --training.schedule.warmup_steps 4000 as published.

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Trains the pydocs recipe once for each candidate: what docs/log.md calls "choices".
-#   benchmarks/selection.sh OUT [SEED [EPOCHS [PROCESSES]]]
+#   runs/selection.sh OUT [SEED [EPOCHS [PROCESSES]]]
 # Finished runs are left alone, so it can be stopped and started again.
 set -eu
 out=$1 seed=${2:-1} epochs=${3:-1} processes=${4:-2}

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Two rows of Table 2 on a GPU: n = 384, and n = 128 with DeFINE, on equal tokens.
-#   benchmarks/wikipedia_25m.sh WIKIPEDIA WIKITEXT_103 OUT [OPTIONS ...]
+#   runs/wikipedia_25m.sh WIKIPEDIA WIKITEXT_103 OUT [OPTIONS ...]
 # WIKIPEDIA holds the training text; WIKITEXT_103 holds dict.txt(.xz), valid and test. Options are
 # those of `define train`, such as --training.epochs 2 for a shorter run, and the same for both. Run
 # it again to go on where it was stopped: within an epoch too, from the last checkpoint.
