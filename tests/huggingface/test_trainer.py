@@ -6,7 +6,7 @@ from transformers import Trainer, TrainingArguments
 from define.huggingface import embedding_of, replace_embedding
 
 
-def _trainer(folder, kind, steps):
+def _trainer(folder, kind, steps, **options):
     torch.manual_seed(0)
     model = replace_embedding(MODELS[kind](), small_define)
     ids = tokens(24)
@@ -23,6 +23,7 @@ def _trainer(folder, kind, steps):
         use_cpu=True,
         disable_tqdm=True,
         seed=3,
+        **options,
     )
     return Trainer(model, arguments, train_dataset=data)
 
@@ -44,3 +45,18 @@ def test_training_resumes_to_the_same_numbers(kind, tmp_path):
     expected = dict(whole.model.named_parameters())
     for name, parameter in rest.model.named_parameters():
         assert torch.equal(parameter, expected[name]), name
+
+
+# It changes with transformers 6.
+NAMES = ("activation_checkpointing", "gradient_checkpointing")
+NAME = next(name for name in NAMES if name in TrainingArguments.__dataclass_fields__)
+
+
+def test_training_with_checkpointing_is_the_same(tmp_path):
+    found = []
+    for checkpointing in (False, True):
+        trainer = _trainer(tmp_path, "gpt2", 3, **{NAME: checkpointing})
+        trainer.train()
+        found.append(dict(trainer.model.named_parameters()))
+    for name, parameter in found[0].items():
+        torch.testing.assert_close(found[1][name], parameter)

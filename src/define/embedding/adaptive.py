@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from define.embedding.banded import Banded
 from define.embedding.base import Band
 from define.embedding.contract import masked_band
+from define.embedding.parameters import ParameterDict, ParameterList
 from define.embedding.tables import check_cutoffs, check_sizes, resized
 from define.embedding.target import Target, balance, factorize
 from define.embedding.tracing import is_traced
@@ -83,12 +84,12 @@ class AdaptiveEmbedding(Banded):
         self.sparse = sparse
 
         like = {"device": device, "dtype": dtype}
-        self.tables = nn.ParameterList(
+        self.tables = ParameterList(
             torch.empty(stop - start, width, **like)
             for (start, stop), width in zip(self.ranges(), self.widths, strict=True)
         )
         # Keyed by band, since some bands have none.
-        self.projections = nn.ParameterDict(
+        self.projections = ParameterDict(
             {
                 str(b): torch.empty(embedding_dim, width, **like)
                 for b, width in enumerate(self.widths)
@@ -102,9 +103,10 @@ class AdaptiveEmbedding(Banded):
 
     def _bands(self) -> list[Band]:
         """The bands as they are stored: the padding row may hold anything."""
+        tables, projections = self.tables(), self.projections()  # see `ParameterList`
         return [
-            Band(*ids, table, self.projection(b))
-            for b, (ids, table) in enumerate(zip(self.ranges(), self.tables, strict=True))
+            Band(*ids, table, projections.get(str(b)))
+            for b, (ids, table) in enumerate(zip(self.ranges(), tables, strict=True))
         ]
 
     def bands(self) -> tuple[Band, ...]:
@@ -123,7 +125,8 @@ class AdaptiveEmbedding(Banded):
 
     def band_rows(self, band: int, ids: Int[Tensor, " rows"]) -> Float[Tensor, "rows features"]:
         sparse = self.sparse and not is_traced(ids)
-        rows, projection = F.embedding(ids, self.tables[band], sparse=sparse), self.projection(band)
+        table, projection = self.tables()[band], self.projections().get(str(band))
+        rows = F.embedding(ids, table, sparse=sparse)
         return rows if projection is None else F.linear(rows, projection)
 
     def resize_tables(self, num_embeddings: int, mean: bool) -> None:

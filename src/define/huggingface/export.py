@@ -1,10 +1,11 @@
 """Folds embeddings back: a plain model of transformers that needs nothing of this package."""
 
+import warnings
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from define.huggingface.assemble import assemble
 from define.huggingface.check import compare, output, tiny_batch, unchecked
@@ -53,14 +54,22 @@ def export(model: PreTrainedModel, *, check: bool = True) -> PreTrainedModel:
             untied |= not same
     config = plain_config(model.config)
     head = model.get_output_embeddings()
-    if untied and head is not None:
+    untied = untied and head is not None
+    if untied:
         for part in (config, config.get_text_config()):  # what has a flag of its own ties by it
             part.tie_word_embeddings = False
+        config = _reread(config)
     plain = assemble(cast(Any, type(model)).base_class, config, model, weights, share=False)
     what = f"The export of a {type(model).__name__}"
+    if untied and config.tie_word_embeddings:
+        warnings.warn(
+            f"{what} has a head of its own, but a {type(config).__name__} says that it is tied, "
+            "whatever it is told: transformers sees that tables differ, other programs may not.",
+            stacklevel=2,
+        )
     try:
         batch = tiny_batch(model)
-        if head is not None and config.tie_word_embeddings != model.config.tie_word_embeddings:
+        if untied:
             _rescale(model, plain, batch)
         if check:
             compare(what, output(plain, batch), output(model, batch))
@@ -69,6 +78,13 @@ def export(model: PreTrainedModel, *, check: bool = True) -> PreTrainedModel:
     except Exception as error:  # noqa: BLE001  # whatever a model needs besides tokens
         unchecked(what, error)
     return plain
+
+
+def _reread(config: PreTrainedConfig) -> PreTrainedConfig:
+    """A configuration as a file of it will be read: some settings follow from others only there."""
+    read = type(config).from_dict(config.to_diff_dict())
+    read._attn_implementation = config._attn_implementation
+    return read
 
 
 def _rescale(model: PreTrainedModel, plain: PreTrainedModel, batch: dict[str, Any]) -> None:

@@ -83,7 +83,7 @@ class TiedHead(nn.Module):
     @property
     def out_features(self) -> int:
         """Size V of the vocabulary."""
-        return table_size(self.tied)[0]
+        return table_size(self.embedding)[0]  # an adapter around the Map does not say
 
     @property
     def weight(self) -> Float[Tensor, "classes in"]:
@@ -93,7 +93,7 @@ class TiedHead(nn.Module):
 
     def forward(self, hidden: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch classes"]:
         hidden = self.projection(hidden)
-        tables = bands(self.tied) if _is_bare(self.tied) else None
+        tables = bands(self.tied) if _is_bare(self.embedding) else None
         if tables is None:
             return F.linear(hidden, self._rows(hidden.device), self.bias)
         # Band by band at its own width, instead of building the table that they stand for.
@@ -102,17 +102,13 @@ class TiedHead(nn.Module):
             rows = hidden if band.projection is None else hidden @ band.projection
             parts.append(F.linear(rows, band.table))
         logits = torch.cat(parts, -1)
-        padding_idx = cast(int | None, self.tied.padding_idx)
-        if padding_idx is not None:  # its row is zero, whatever the band's table holds
-            ids = torch.arange(logits.shape[-1], device=logits.device)
-            logits = logits.masked_fill(ids == padding_idx, 0.0)
         return logits if self.bias is None else logits + self.bias.to(logits.dtype)
 
     def _rows(self, device: torch.device | None) -> Tensor:
-        table = self.tied
-        if isinstance(table, nn.Embedding) and _is_bare(table):
+        table, bare = self.tied, _is_bare(self.embedding)
+        if isinstance(table, nn.Embedding) and bare:
             return table.weight
-        if torch.is_grad_enabled() or torch.compiler.is_compiling() or not _is_bare(table):
+        if torch.is_grad_enabled() or torch.compiler.is_compiling() or not bare:
             self._kept = None
             return self._computed_rows(device)
         # While nothing is trained the table is computed once.
@@ -161,7 +157,7 @@ def _table_rows(unit: nn.Module, computed: bool, device: torch.device | None) ->
     table = embedding if computed else tied_table(embedding)
     if device is None:
         device = next(table.parameters()).device
-    chunks = torch.arange(table_size(table)[0], device=device).split(_CHUNK)
+    chunks = torch.arange(table_size(unit)[0], device=device).split(_CHUNK)
     if len(chunks) == 1 or not torch.is_grad_enabled():
         return torch.cat([table(chunk) for chunk in chunks])
     return torch.cat(

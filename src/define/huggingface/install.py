@@ -9,11 +9,15 @@ from transformers import PreTrainedModel
 
 from define.embedding.base import table_size
 from define.embedding.description import build, describe
+from define.embedding.readonly import ReadOnly
 from define.huggingface.head import TiedHead
 from define.huggingface.scaled import ScaledEmbedding, unscaled
 from define.huggingface.tables import Table, chosen_tables, put
 
 __all__ = ["Place", "Tie", "described", "install", "installed", "places_of", "shared_names"]
+
+# transformers draws some tables through the module that holds them; it leaves what says this.
+cast(Any, ReadOnly)._is_hf_initialized = True
 
 Tie = Literal["embedding"] | bool  # False: untied; True: to the Map; or to the computed rows
 

@@ -49,6 +49,10 @@ class DefineModel(_Base):
                 f"{type(config).__name__} has no 'define': configure the plain model and call "
                 "replace_embedding on it."
             )
+        for name in define.get("without", ()):  # what the plain model was made without
+            parent, _, child = name.rpartition(".")
+            if hasattr(self, parent) or not parent:
+                setattr(self.get_submodule(parent), child, None)
         installed(self, define, embeddings or {})
         # The second names of a head's table: declared as tied, and written once.
         self._keys_to_ignore_on_save = {*(self._keys_to_ignore_on_save or ()), *shared_names(self)}
@@ -56,7 +60,8 @@ class DefineModel(_Base):
     @property
     def all_tied_weights_keys(self) -> dict[str, str]:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Ties that hold now, {second name: first name}; also of what a tool put in between."""
-        return {**self.__dict__.get("_define_ties", {}), **shared_names(self)}
+        ties = self.__dict__.setdefault("_define_ties", {})
+        return {**ties, **shared_names(self)} if places_of(self) else ties
 
     @all_tied_weights_keys.setter
     def all_tied_weights_keys(self, ties: dict[str, str]) -> None:
@@ -134,8 +139,12 @@ class DefineModel(_Base):
                 tables, or gives other outputs than before.
         """
         resize_model(self, new_num_tokens, pad_to_multiple_of, mean_resizing, check)
-        self.config.define = {"base": self.config.define["base"], **described(self)}
+        self._describe()
         return self.get_input_embeddings()
+
+    def _describe(self) -> None:
+        kept = {k: v for k, v in self.config.define.items() if k in ("base", "without")}
+        self.config.define = {**kept, **described(self)}
 
     def save_pretrained(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
@@ -150,7 +159,7 @@ class DefineModel(_Base):
         Raises:
             ValueError: If the embedding was exchanged in a way that would not load again.
         """
-        self.config.define = {"base": self.config.define["base"], **described(self)}
+        self._describe()
         super().save_pretrained(save_directory, **kwargs)
         if kwargs.get("is_main_process", True):
             write_companions(save_directory, self)
@@ -230,8 +239,20 @@ def config_class(base: type[PreTrainedConfig]) -> type[PreTrainedConfig]:
             "__module__": "define.huggingface",
             "model_type": "define",
             "base_class": base,
+            "tie_word_embeddings": property(_flag, _set_flag),
         },
     )
+
+
+def _flag(config: PreTrainedConfig) -> bool | None:
+    return vars(config).get("tie_word_embeddings")
+
+
+def _set_flag(config: PreTrainedConfig, value: bool | None) -> None:
+    # Models scale their outputs by it, and tie biases. Heads here are tied as `define` says, so
+    # that whoever finds two tables (PEFT, after merging) must not change it.
+    if "define" not in vars(config):
+        vars(config)["tie_word_embeddings"] = value
 
 
 class DefineConfig(PreTrainedConfig):

@@ -6,8 +6,6 @@ import os
 import warnings
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -15,44 +13,9 @@ from define.embedding import Embedding
 from define.huggingface.head import TiedHead
 from define.huggingface.tables import put
 
-__all__ = ["PerToken", "export_onnx"]
+__all__ = ["export_onnx"]
 
 _EXAMPLE = (2, 5)  # batch and time of the ids that the exporter traces with; both are dynamic
-
-
-class PerToken(nn.Module):
-    """An embedding that computes every token of a batch, in place of every distinct id once.
-
-    The number of distinct ids is only known at run time, which an exported graph can say but few
-    runtimes plan well; the numbers are the same.
-
-    Args:
-        embedding: The embedding.
-    """
-
-    def __init__(self, embedding: Embedding) -> None:
-        super().__init__()
-        self.embedding = embedding
-        self.num_embeddings = embedding.num_embeddings
-        self.embedding_dim = embedding.embedding_dim
-
-    def forward(self, ids: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch features"]:
-        bands = self.embedding.bands()
-        if bands is None:
-            rows = self.embedding.rows(ids)  # each row by itself, in any order and shape
-        else:
-            parts = []
-            for band in bands:
-                inside = (ids >= band.start) & (ids < band.stop)
-                found = F.embedding(
-                    (ids - band.start).clamp(0, band.stop - band.start - 1), band.table
-                )
-                found = found if band.projection is None else F.linear(found, band.projection)
-                parts.append(found * inside[..., None])
-            rows = sum(parts[1:], parts[0])
-        if self.embedding.padding_idx is not None:
-            rows = rows.masked_fill((ids == self.embedding.padding_idx)[..., None], 0.0)
-        return rows
 
 
 class _Model(nn.Module):
@@ -106,7 +69,7 @@ def export_onnx(model: nn.Module, path: str | os.PathLike) -> None:
         module, names, output = nn.Sequential(model), ["ids"], "embeddings"
     else:
         raise TypeError(f"{type(model).__name__} must be a model of transformers or an embedding.")
-    module = _per_token(copy.deepcopy(module)).cpu().eval()
+    module = _fold_heads(copy.deepcopy(module)).cpu().eval()
     ids = torch.zeros(_EXAMPLE, dtype=torch.int64)
     arguments = (ids, torch.ones_like(ids))[: len(names)]
     axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("time")}
@@ -135,20 +98,9 @@ def _reads_two(model: PreTrainedModel) -> bool:
     return "decoder_input_ids" in names or (model.config.is_encoder_decoder and decodes)
 
 
-def _per_token(module: nn.Module) -> nn.Module:
-    """Replaces each embedding of this package, also where it is the Map of another."""
-    heads: list[str] = []
+def _fold_heads(module: nn.Module) -> nn.Module:
+    """Folds heads whose table would be computed at every call."""
     for name, part in list(module.named_modules(remove_duplicate=False)):
         if isinstance(part, TiedHead) and part.is_computed:
-            put(module, name, part.to_linear())  # instead of computing the table at every call
-        elif isinstance(part, TiedHead):
-            head = TiedHead(part.tied, part.in_features)  # which stays what it is
-            head.projection, head.bias = part.projection, part.bias
-            put(module, name, head)
-            heads.append(f"{name}.")
-    seen: dict[int, PerToken] = {}
-    # From the inside out, so that the name of a Map is still its name.
-    for name, part in reversed(list(module.named_modules(remove_duplicate=False))):
-        if isinstance(part, Embedding) and not name.startswith(tuple(heads)):
-            put(module, name, seen.setdefault(id(part), PerToken(part)))
+            put(module, name, part.to_linear())
     return module

@@ -1,5 +1,6 @@
 """Grows or shrinks the vocabulary of a model with an embedding of this package."""
 
+import copy
 from dataclasses import replace
 from typing import Any, cast
 
@@ -9,9 +10,10 @@ from transformers import PreTrainedModel
 
 from define.embedding import resize
 from define.embedding.base import table_size
+from define.huggingface.assemble import assemble
 from define.huggingface.check import compare, output, tiny_batch, unchecked
 from define.huggingface.head import TiedHead
-from define.huggingface.install import places_of
+from define.huggingface.install import Place, described, places_of
 
 __all__ = ["resize_model"]
 
@@ -25,10 +27,10 @@ def resize_model(
 ) -> None:
     """Resizes the input embedding, the heads and the configuration, in place."""
     name = type(model).__name__
-    place, *others = [place for place in places_of(model) if place.inputs]
-    if others or place.table is not None:
-        tables = [found.inputs[0] for found in (place, *others)]
-        raise ValueError(f"{name} has tables of its own in {tables}: it cannot be resized.")
+    place, *others = [place for place in places_of(model) if place.inputs] or [None]
+    if place is None or others or place.table is not None:
+        tables = [found.name for found in places_of(model)]
+        raise ValueError(f"{name} has an embedding of this package in {tables}: resize it before.")
     old = place.num_embeddings
     size = old if size is None else size
     if multiple is not None:
@@ -37,38 +39,65 @@ def resize_model(
         size = -(-size // multiple) * multiple
     if size == old:
         return
-    before, batch = None, {}
     if check and size > 0:
-        batch = tiny_batch(model, min(old, size))
-        try:
-            before = output(model, batch)
-        except Exception as error:  # noqa: BLE001  # whatever a model needs besides tokens
-            unchecked(f"{name}.resize_token_embeddings", error)
+        _check(model, place, size)
+    _resize(model, place, size, mean)
+
+
+def _check(model: PreTrainedModel, place: Place, size: int) -> None:
+    """Resizes a twin that shares all weights but the embedding's, and compares outputs."""
+    what = f"{type(model).__name__} with {size} instead of {place.num_embeddings} tokens"
+    try:
+        batch = tiny_batch(model, min(place.num_embeddings, size))
+        before = output(model, batch)
+        config = copy.deepcopy(model.config)
+        config.define = {**config.define, **described(model)}
+        twin = assemble(type(model), config, model)
+    except Exception as error:  # noqa: BLE001  # whatever a model needs besides tokens
+        return unchecked(what, error)
+    _resize(twin, place, size, True)
+    last = {k: v * 0 + size - 1 for k, v in batch.items() if k.endswith("input_ids")}
+    try:
+        after, _ = output(twin, batch), output(twin, {**batch, **last})
+    except Exception as error:
+        raise ValueError(
+            f"{what} does not run ({type(error).__name__}: {error}): it depends on its vocabulary "
+            "in a way that is not understood. check=False resizes it nevertheless."
+        ) from error
+    if before.shape[-1] == place.num_embeddings:  # logits
+        rows = min(place.num_embeddings, size)
+        before, after = before[..., :rows], after[..., :rows]
+    compare(what, after, before)
+
+
+def _resize(model: PreTrainedModel, place: Place, size: int, mean: bool) -> None:
+    old = place.num_embeddings
     resize(place.embedding(model), size, mean)
     head = model.get_output_embeddings()
-    if isinstance(head, TiedHead) or (head is not None and _rows(head) == old):
-        _resize_head(model, head, size, mean)
+    words = getattr(model.config.get_text_config(), "vocab_size", old)
+    if isinstance(head, TiedHead) or (head is not None and _rows(head) in (old, words)):
+        _resize_head(model, head, _rows(head) + (0 if _rows(head) == size else size - old), mean)
     resize_bias = getattr(model, "_resize_final_logits_bias", None)
     if resize_bias is not None:  # Marian and its relatives
         resize_bias(size)
-    for module in model.modules():
-        if isinstance(module, PreTrainedModel) and vars(module).get("vocab_size") == old:
-            cast(Any, module).vocab_size = size
-    config = model.config.get_text_config()
-    for part in {id(config): config, id(model.config): model.config}.values():
-        for key in ("vocab_size", "decoder_vocab_size"):
-            if getattr(part, key, None) == old:
-                setattr(part, key, size)
+    _resize_config(model, old, size)
     cast(Any, model)._define_places = tuple(
-        replace(found, num_embeddings=size) if found is place else found
+        replace(found, num_embeddings=table_size(found.embedding(model))[0])
         for found in places_of(model)
     )
-    if before is not None:
-        rows = min(old, size)
-        after = output(model, batch)
-        if before.shape[-1] == old:  # logits
-            before, after = before[..., :rows], after[..., :rows]
-        compare(f"{name} with {size} instead of {old} tokens", after, before)
+
+
+def _resize_config(model: PreTrainedModel, old: int, size: int) -> None:
+    """Sets the sizes of the vocabulary; some tables have more rows than that, by a constant."""
+    text = model.config.get_text_config()
+    words = getattr(text, "vocab_size", old)
+    for part in {id(text): text, id(model.config): model.config}.values():
+        for key in ("vocab_size", "decoder_vocab_size"):
+            if getattr(part, key, None) in (old, words):
+                setattr(part, key, getattr(part, key) + size - old)
+    for module in model.modules():
+        if isinstance(module, PreTrainedModel) and vars(module).get("vocab_size") in (old, words):
+            cast(Any, module).vocab_size += size - old
 
 
 def _rows(head: nn.Module) -> int:

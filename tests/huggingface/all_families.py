@@ -1,0 +1,111 @@
+"""Every type of model that the installed transformers knows: right, refused, or not tried and why.
+
+`python tests/huggingface/all_families.py docs/families.md` writes the table of the documentation.
+"""
+
+import sys
+import tempfile
+import traceback
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+
+from families import auto_class, tiny_model
+from transformers import CONFIG_MAPPING
+from transformers.utils import logging
+from walk import reload, walk
+
+from define.huggingface.check import output, tiny_batch
+from define.huggingface.tables import input_tables
+
+RIGHT, REFUSED, NOT_TRIED, WRONG = "right", "refused", "not tried", "WRONG"
+HEAD = """# Families of models
+
+What `replace_embedding`, training, saving, loading, generating, resizing and `export` gave for a
+tiny random model of each type that transformers {version} knows, with the numbers compared at each
+step. Written by `python tests/huggingface/all_families.py docs/families.md`; `pytest -m slow`
+checks the same.
+
+{right} types are right, {refused} are refused with the sentence given here, {not_tried} were not
+tried: they read no text, or a tiny one of them does not run on a few tokens alone.
+
+| type | class | result |
+| --- | --- | --- |
+"""
+
+
+def tried(model_type: str, folder: Path) -> tuple[str, str, str]:
+    """Class, result and words for one type."""
+    try:
+        cls = auto_class(model_type)[1]
+        if cls is None:
+            return "", NOT_TRIED, "no auto class makes it"
+        model = tiny_model(model_type)
+    except Exception as error:  # noqa: BLE001  # of any model's code
+        return "", NOT_TRIED, f"not built: {first_line(error)}"
+    name = cls.__name__
+    try:
+        if not input_tables(model):
+            return name, NOT_TRIED, "reads no text"
+        output(model, tiny_batch(model))
+    except ValueError as error:
+        if "define" not in traceback.extract_tb(error.__traceback__)[-1].filename:
+            return name, NOT_TRIED, f"does not run on tokens alone: {first_line(error)}"
+        return name, REFUSED, first_line(error)
+    except Exception as error:  # noqa: BLE001
+        return name, NOT_TRIED, f"does not run on tokens alone: {first_line(error)}"
+    try:
+        refused = walk(model_type, folder)
+    except AssertionError as error:
+        return name, WRONG, first_line(error)
+    except Exception as error:  # noqa: BLE001
+        ours = "src/define" in traceback.extract_tb(error.__traceback__)[-1].filename
+        known = ours and isinstance(error, ValueError | TypeError)
+        return name, REFUSED if known else WRONG, f"{type(error).__name__}: {first_line(error)}"
+    return name, RIGHT, f"but not resized: {first_line(refused)}" if refused else ""
+
+
+def first_line(error: Exception | str) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return (text[:160] + " …" if len(text) > 160 else text).replace("|", "\\|")
+
+
+def sweep(types: list[str], root: Path, progress: bool = False) -> dict[str, tuple[str, str, str]]:
+    """Result of each type; what was saved is loaded in one fresh process at the end."""
+    found = {}
+    for model_type in types:
+        (folder := root / model_type).mkdir()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found[model_type] = tried(model_type, folder)
+        if progress:
+            print(model_type, *found[model_type], flush=True)
+    saved = [root / t for t, (_, result, _) in found.items() if result == RIGHT]
+    for model_type, problem in reload(saved).items():
+        found[model_type] = (found[model_type][0], WRONG, f"loaded: {problem}".replace("\n", " "))
+    return found
+
+
+def table(found: dict[str, tuple[str, str, str]]) -> str:
+    counts = {r: sum(row[1] == r for row in found.values()) for r in (RIGHT, REFUSED, NOT_TRIED)}
+    head = HEAD.format(
+        version=version("transformers"),
+        right=counts[RIGHT],
+        refused=counts[REFUSED],
+        not_tried=counts[NOT_TRIED],
+    )
+    order = sorted(found, key=lambda t: ((WRONG, REFUSED, RIGHT, NOT_TRIED).index(found[t][1]), t))
+    lines = []
+    for model_type in order:
+        name, result, words = found[model_type]
+        lines.append(f"| {model_type} | {name} | {': '.join(filter(None, (result, words)))} |")
+    return head + "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    with tempfile.TemporaryDirectory() as root:
+        types = sys.argv[2:] or sorted(CONFIG_MAPPING)
+        text = table(sweep(types, Path(root), progress=True))
+    Path(sys.argv[1]).write_text(text, encoding="utf-8")

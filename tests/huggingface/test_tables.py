@@ -1,0 +1,259 @@
+"""What models do with their tables: padding that is a token, several tables, heads of their own."""
+
+import pytest
+import torch
+from families import tiny_model
+from tiny_models import (
+    AUTO,
+    EMBEDDINGS,
+    MODELS,
+    PADDING,
+    M,
+    V,
+    aligned,
+    gpt2,
+    llama,
+    logits,
+    marian,
+    small_define,
+    tokens,
+)
+from torch import nn
+from transformers import GPT2LMHeadModel
+
+from define import ProjectedEmbedding
+from define.huggingface import (
+    TiedHead,
+    embedding_of,
+    export,
+    find_tables,
+    replace_embedding,
+)
+from define.huggingface.check import output, tiny_batch
+
+
+def test_a_padding_row_that_is_a_token_stays():
+    plain = llama(eos_token_id=PADDING, pad_token_id=PADDING)
+    with torch.no_grad():
+        plain.get_input_embeddings().weight[PADDING] = torch.randn(M)
+    (table,) = find_tables(plain)
+    assert table.module.padding_idx == PADDING and table.padding_idx is None
+    model = replace_embedding(plain, small_define)
+    embedding = embedding_of(model)
+    assert embedding.padding_idx is None and embedding.weight[PADDING].any()
+    ids = tokens()
+    ids[:, 2] = PADDING
+    logits(model, ids).sum().backward()
+    assert embedding.map.weight.grad[PADDING].any()
+    rows = plain.get_input_embeddings().weight.detach().clone()
+    copied = replace_embedding(plain, nn.Embedding.from_pretrained(rows, freeze=False))
+    assert torch.equal(logits(copied, ids), logits(plain, ids))
+
+
+def test_a_padding_row_that_is_a_token_is_loaded(tmp_path):
+    plain = llama()
+    with torch.no_grad():
+        plain.get_input_embeddings().weight[PADDING] = 1.0
+    model = replace_embedding(plain, small_define)
+    ids = torch.tensor([[PADDING, 5, PADDING]])
+    expected = logits(model, ids)
+    model.save_pretrained(tmp_path)
+    assert torch.equal(logits(aligned(AUTO["llama"].from_pretrained(tmp_path)), ids), expected)
+
+
+def apart(**options):
+    return marian(
+        share_encoder_decoder_embeddings=False,
+        decoder_vocab_size=90,
+        tie_word_embeddings=False,
+        **options,
+    )
+
+
+def test_two_tables_are_both_replaced(tmp_path):
+    plain = apart()
+    names = [table.name for table in find_tables(plain)]
+    assert names == ["model.encoder.embed_tokens", "model.decoder.embed_tokens", "lm_head"]
+    model = replace_embedding(plain, small_define)
+    second = embedding_of(model, names[1])
+    assert (embedding_of(model).num_embeddings, second.num_embeddings) == (V, 90)
+    batch = tiny_batch(model)
+    expected = output(model, batch)
+    model.save_pretrained(tmp_path)
+    loaded = AUTO["marian"].from_pretrained(tmp_path)
+    torch.testing.assert_close(output(loaded, batch), expected)
+    torch.testing.assert_close(output(export(model), batch), expected)
+    with pytest.raises(ValueError, match="has 2 tables .*name one of them"):
+        replace_embedding(plain, ProjectedEmbedding(V, M, map=8))
+
+
+def test_one_table_is_chosen_by_name(tmp_path):
+    plain = apart()
+    name = "model.decoder.embed_tokens"
+    model = replace_embedding(plain, ProjectedEmbedding(90, M, map=8), table=name)
+    assert type(model.get_encoder().embed_tokens) is nn.Embedding
+    assert type(embedding_of(model, name)) is ProjectedEmbedding
+    with pytest.raises(ValueError, match="no embedding for table=None"):
+        embedding_of(model)
+    batch = tiny_batch(model)
+    model.save_pretrained(tmp_path)
+    loaded = AUTO["marian"].from_pretrained(tmp_path)
+    torch.testing.assert_close(output(loaded, batch), output(model, batch))
+    with pytest.raises(ValueError, match=r"table='shared' must be one of \['model.encoder.emb"):
+        replace_embedding(plain, small_define, table="shared")
+
+
+def test_a_table_of_the_layers():
+    plain = tiny_model("gemma3n_text")
+    name = "model.embed_tokens_per_layer"
+    assert name in [table.name for table in find_tables(plain)]
+    model = replace_embedding(plain, small_define, table=name)
+    batch = tiny_batch(model)
+    torch.testing.assert_close(output(export(model), batch), output(model, batch))
+    rows = plain.get_submodule(name).weight.detach().clone()
+    copied = replace_embedding(plain, nn.Embedding.from_pretrained(rows, freeze=False), table=name)
+    torch.testing.assert_close(output(copied, batch), output(plain, batch))
+
+
+def test_a_head_with_a_table_of_its_own(tmp_path):
+    plain = llama(tie_word_embeddings=False)
+    inputs, head = find_tables(plain)
+    assert (inputs.heads, head.name, head.inputs) == ((), "lm_head", ())
+    model = replace_embedding(plain, small_define, table="lm_head")
+    assert isinstance(model.get_output_embeddings(), TiedHead)
+    assert type(model.get_input_embeddings()) is nn.Embedding
+    hidden = torch.randn(3, M)
+    table = embedding_of(model, "lm_head").weight
+    torch.testing.assert_close(model.lm_head(hidden), hidden @ table.T)
+    ids = tokens()
+    expected = logits(model, ids)
+    model.save_pretrained(tmp_path)
+    assert torch.equal(logits(aligned(AUTO["llama"].from_pretrained(tmp_path)), ids), expected)
+    torch.testing.assert_close(logits(export(model), ids), expected, atol=1e-4, rtol=1e-4)
+    weight = plain.lm_head.weight.detach().clone()
+    copied = replace_embedding(
+        plain, nn.Embedding.from_pretrained(weight, freeze=False), table="lm_head"
+    )
+    torch.testing.assert_close(logits(copied, ids), logits(plain, ids))
+
+
+@pytest.mark.parametrize("embedding", ["define", "adaptive"])
+def test_heads_on_the_rows_that_the_unit_computes(kind, embedding, tmp_path):
+    model = replace_embedding(MODELS[kind](), EMBEDDINGS[embedding], tie="embedding").eval()
+    head = model.get_output_embeddings()
+    hidden = torch.randn(2, 3, M)
+    bias = 0 if head.bias is None else head.bias
+    torch.testing.assert_close(head(hidden), hidden @ embedding_of(model).weight.T + bias)
+    head(hidden).square().sum().backward()
+    assert all(p.grad is not None for p in embedding_of(model).parameters())
+    model.save_pretrained(tmp_path)
+    loaded = AUTO[kind].from_pretrained(tmp_path)
+    assert loaded.config.define["tie"] == "embedding"
+    assert torch.equal(logits(aligned(loaded), ids := tokens()), logits(model, ids))
+
+
+def test_computed_rows_are_kept_until_a_parameter_changes():
+    model = replace_embedding(gpt2(), small_define, tie="embedding").eval()
+    calls = []
+    embedding_of(model).expand.register_forward_hook(lambda *_: calls.append(1))
+    embedding_of(model).expand._forward_hooks.clear()
+    head, hidden = model.get_output_embeddings(), torch.randn(2, M)
+    with torch.no_grad():
+        first = head(hidden)
+        assert torch.equal(head(hidden), first)
+        table = head._rows(None)
+        assert head._rows(None) is table
+        embedding_of(model).map.weight.mul_(2)
+        torch.testing.assert_close(head(hidden), hidden @ embedding_of(model).weight.T)
+        assert not torch.allclose(head(hidden), first)
+        model.to(torch.bfloat16)
+        assert head(hidden.bfloat16()).dtype == torch.bfloat16
+        model.float().resize_token_embeddings(V + 4)
+        assert head(hidden).shape == (2, V + 4)
+
+
+def test_an_exchanged_embedding_is_refused(tmp_path):
+    model = replace_embedding(gpt2(), small_define)
+    with pytest.raises(ValueError, match="replace_embedding\\(export"):
+        model.set_input_embeddings(nn.Embedding(V, M))
+    model.transformer.set_input_embeddings(nn.Embedding(V, M))
+    with pytest.raises(ValueError, match=r"now a Embedding.*\['lm_head'\]"):
+        model.save_pretrained(tmp_path)
+
+
+def test_a_model_that_was_changed_is_refused():
+    model = gpt2()
+    model.transformer.h.append(model.transformer.h[0])
+    model = model.eval()
+    with pytest.raises(ValueError, match="changed since it was made"):
+        other = gpt2(n_layer=2)
+        other.transformer.h = nn.ModuleList([other.transformer.h[0]])
+        replace_embedding(other, small_define)
+
+
+class Shifted(nn.Embedding):
+    def forward(self, ids):
+        return super().forward(ids).clamp(-1, 1)
+
+
+class Extra(nn.Embedding):
+    def __init__(self, *sizes):
+        super().__init__(*sizes)
+        self.extra = nn.Parameter(torch.ones(sizes[1]))
+
+    def forward(self, ids):
+        return super().forward(ids) + (ids == 5)[..., None] * self.extra
+
+
+@pytest.mark.parametrize("cls", [Shifted, Extra])
+def test_tables_that_do_more_than_scale_are_refused(cls):
+    model = gpt2()
+    table = cls(V, M)
+    table.weight = model.transformer.wte.weight
+    model.transformer.wte = table
+    with pytest.raises(ValueError, match=f"{cls.__name__} does more with its rows"):
+        replace_embedding(model, small_define)
+
+
+class Hidden(GPT2LMHeadModel):
+    """Reads its table in a place that no module tells of."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.hidden = [self.transformer.wte]
+
+    def forward(self, input_ids, **arguments):
+        found = super().forward(input_ids, **arguments)
+        found.logits = found.logits + self.hidden[0](input_ids).sum(-1, keepdim=True)
+        return found
+
+
+class Normed(GPT2LMHeadModel):
+    """Treats what it thinks is its table in a way that another table would not be treated."""
+
+    def forward(self, input_ids, **arguments):
+        found = super().forward(input_ids, **arguments)
+        if "define" not in vars(self.config):
+            found.logits = found.logits * 2
+        return found
+
+
+def test_the_check_finds_what_is_not_understood():
+    with pytest.raises(ValueError, match="Hidden gives a model that does not run .*understood"):
+        replace_embedding(Hidden(gpt2().config), small_define)
+    plain = Normed(gpt2().config)
+    with pytest.raises(ValueError, match="Normed does not compute what it should.*check=False"):
+        replace_embedding(plain, small_define)
+    assert replace_embedding(plain, small_define, check=False).config.define["tie"]
+
+
+def test_the_old_model_stays_and_shares_its_weights():
+    plain = gpt2().eval()
+    expected = logits(plain, ids := tokens())
+    model = replace_embedding(plain, small_define)
+    assert type(plain).__name__ == "GPT2LMHeadModel" and not hasattr(plain.config, "define")
+    assert torch.equal(logits(plain, ids), expected)
+    ours, theirs = model.transformer.h[0].mlp.c_fc.weight, plain.transformer.h[0].mlp.c_fc.weight
+    assert ours is not theirs and ours.data_ptr() == theirs.data_ptr()
+    model.to(torch.bfloat16)
+    assert theirs.dtype == torch.float32
