@@ -175,7 +175,13 @@ ODD = {
         b"? [a]\n: b",
         b"!!python/object:a.B",
     ],
-    "config.yaml": [b"", b"# recipe: text\n", b"# recipe: text\nseed: [" * 999, b"# recipe: no\n"],
+    "config.yaml": [
+        CONFIG.replace(b"depth: 3", b"depth: -3"),
+        b"",
+        b"# recipe: text\n",
+        b"# recipe: text\nseed: [" * 999,
+        b"# recipe: no\n",
+    ],
     "table.npy": [
         *(b"", b"\x93NUMPY", npy(np.ones((3, 2), object)), npy(np.ones((3, 2), int)), LFS),
         *(npy(np.array(["a", "b", "c"])), npy(np.ones(3)), npy(np.ones((3, 0)))),

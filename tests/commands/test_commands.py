@@ -24,7 +24,12 @@ def test_evaluate_prints_the_perplexity_of_a_split(trained, capsys):
     folder, run = trained
     summary = json.loads(run.summary.read_text())
     main(["evaluate", str(run.path)])
-    expected = f"{run.path}: test perplexity {summary['test_perplexity']:.2f}\n"
+    found = summary["test_perplexity"]
+    # 200 tokens, each with a space behind; words have three letters, line ends none.
+    expected = (
+        f"{run.path}: test perplexity {found:.2f}, {found ** (1 / (0.9 * 4 + 0.1)):.3f} per "
+        "character; 200 tokens, 0.0% <unk>\n"
+    )
     assert capsys.readouterr().out == expected
     main(["evaluate", str(run.path), "--split", "valid"])
     assert f"valid perplexity {summary['valid_perplexity']:.2f}" in capsys.readouterr().out

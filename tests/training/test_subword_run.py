@@ -1,3 +1,6 @@
+import logging
+import re
+
 import pytest
 from tiny import arguments, write_text
 
@@ -24,7 +27,18 @@ def test_a_run_with_subwords_has_all_that_it_needs(tmp_path, cache, capsys, mark
     assert experiment.corpus.tokenizer.unknown not in experiment.corpus.encode("w1w2.w3")
     capsys.readouterr()
     main(["evaluate", str(run), "--data.path", str(tmp_path / "moved")])
-    assert "perplexity" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert re.search(r"perplexity \d+\.\d+, \d+\.\d+ per word, \d+\.\d+ per character; ", said)
     # The same settings with another tokenizer are another model.
     with pytest.raises(SystemExit):
         main(arguments(tmp_path / "moved", run))
+
+
+def test_training_says_what_the_text_consists_of(tmp_path, cache, caplog):
+    text = write_text(tmp_path / "text", train=40)
+    (text / "test.txt").write_text("w01 w02 home. w03\n" * 20)
+    with caplog.at_level(logging.INFO, "define"):
+        main(arguments(text, tmp_path / "run"))
+    assert "train: 400 tokens of 49 types, 0.0% <unk>; 400 words" in caplog.text
+    [warning] = [r.message for r in caplog.records if r.levelno == logging.WARNING]
+    assert warning.startswith("20.0% of test became <unk>")

@@ -130,7 +130,7 @@ def _read(run: Run, given: "Namespace | None" = None) -> "tuple[str, Namespace]"
         given: Settings of a command line: what they name is trusted.
     """
     name, settings = read_settings(run.config)
-    if name not in RECIPES:
+    if name is None or name not in RECIPES:
         raise ValueError(f"{run.config} is of the recipe {name!r}, not of one of these: {RECIPES}.")
     check_names(run.config, settings, given.as_dict() if given else None)
     parser = recipe_parser(name)
@@ -208,7 +208,12 @@ def open_run(folder: Path, data_path: Path | None = None) -> tuple[Experiment, R
         settings[setting] = file
     if data_path is not None:
         settings["data.path"] = data_path
-    experiment = make_experiment(name, settings)
+    try:
+        experiment = make_experiment(name, settings)
+    except ValueError as error:
+        if str(run.path) in str(error):
+            raise
+        raise ValueError(f"{run.config} does not make a model: {error}") from error
     run.load_weights(experiment.model)
     return experiment, run
 

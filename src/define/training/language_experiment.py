@@ -1,6 +1,8 @@
 """A language model, its text, and how it learns it."""
 
+import logging
 import math
+import os
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from define.data import PyDocs, Segments, Text, Vocabulary
+from define.data import SPLITS, PyDocs, Segments, Statistics, Text, Vocabulary
 from define.embedding import start_from_text
 from define.measures import RunSummary, Subject, embedding_scalars, token_nll
 from define.models import LanguageModel
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LanguageEvaluation", "LanguageModelExperiment"]
 
+logger = logging.getLogger("define")
+
 
 @dataclass(frozen=True)
 class LanguageEvaluation(Evaluation):
@@ -33,15 +37,27 @@ class LanguageEvaluation(Evaluation):
     Args:
         perplexity: Per token.
         cache: The continuous cache that was mixed in.
+        statistics: Of the split.
     """
 
     cache: ContinuousCache | None = None
+    statistics: Statistics | None = None
 
     def __str__(self) -> str:
-        if self.cache is None:
-            return super().__str__()
-        size, theta, weight = self.cache.size, self.cache.theta, self.cache.weight
-        return f"{super().__str__()} with cache size {size}, theta {theta}, weight {weight}"
+        said, found = super().__str__(), self.statistics
+        if found is not None:
+            if found.tokens != found.words:
+                said += f", {found.perplexity_per_word(self.perplexity):.2f} per word"
+            said += (
+                f", {found.perplexity_per_character(self.perplexity):.3f} per character; "
+                f"{found.tokens:,} tokens, {found.unknown / found.tokens:.1%} <unk>"
+            )
+        if self.cache is not None:
+            size, theta, weight = self.cache.size, self.cache.theta, self.cache.weight
+            said += f" with cache size {size}, theta {theta}, weight {weight}"
+        if found is not None and found.warning:
+            said += f". {found.warning}"
+        return said
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +73,11 @@ class LanguageModelExperiment(Experiment[LanguageModel, Text | PyDocs, Training]
         self.train_batches(0, devices)
         self.segments("valid")
         self.segments("test")
+        if os.environ.get("LOCAL_RANK", "0") == "0":  # not each device
+            for found in map(self.corpus.statistics, SPLITS):
+                logger.info("%s", found)
+                if found.warning:
+                    logger.warning("%s", found.warning)
 
     def check_same(self, run: Run, remedy: str) -> None:
         ours, theirs = self.corpus.vocabulary, Vocabulary.read(run.vocabulary)
@@ -161,7 +182,7 @@ class LanguageModelExperiment(Experiment[LanguageModel, Text | PyDocs, Training]
         else:
             settings = cache.size, [cache.theta], [cache.weight]
             nll = cached_nll(self.model, segments, *settings, title=split).item()
-        return LanguageEvaluation(math.exp(nll), cache)
+        return LanguageEvaluation(math.exp(nll), cache, self.corpus.statistics(split))
 
     def generate(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
