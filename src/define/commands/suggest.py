@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
 def command(parser: "ArgumentParser", args: list[str]) -> None:
     """Runs the command."""
-    from define.measures.suggest import suggest, suggestion_text
+    from define.measures.suggest import suggest
 
     parser.add_function_arguments(suggest)
-    print(suggestion_text(suggest(**parser.parse_args(args).as_dict())))
+    print(suggest(**parser.parse_args(args).as_dict()))

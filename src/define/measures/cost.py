@@ -28,7 +28,6 @@ __all__ = [
     "Cost",
     "EmbeddingCost",
     "cost_table",
-    "default_cutoffs",
     "embedding_costs",
     "tied_output",
 ]
@@ -138,7 +137,7 @@ def embedding_costs(
         "shared": shared,
     }
     if cutoffs is None:
-        cutoffs = default_cutoffs(num_embeddings, embedding_dim)
+        cutoffs = _default_cutoffs(num_embeddings, embedding_dim)
     stages: dict[str, _Stages] = {
         "standard": [(1, partial(nn.Embedding, embedding_dim=embedding_dim))]
     }
@@ -200,7 +199,7 @@ the method has fewer parameters than the standard one. Adaptive MAdds are expect
 law. Once trained, every embedding is a plain table of the standard size (to_embedding)."""
 
 
-def default_cutoffs(num_embeddings: int, embedding_dim: int) -> tuple[int, ...] | None:
+def _default_cutoffs(num_embeddings: int, embedding_dim: int) -> tuple[int, ...] | None:
     """Cutoffs at the shares of WikiText-103's; None where vocabulary or width are too small."""
     bands = (embedding_dim.bit_length() - 1) // 2  # tail bands: 4^bands <= m
     cutoffs = tuple(num_embeddings * share // 1000 for share in (75, 150, 750)[:bands])

@@ -4,20 +4,23 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import inf, log2
+from textwrap import fill
 from typing import Any, Literal
 
 from torch import nn
 
 from define.embedding import AdaptiveEmbedding, DeFINE, ProjectedEmbedding
-from define.measures.cost import default_cutoffs, tied_output
+from define.measures.cost import tied_output
 from define.measures.counting import count_parameters, shapes_only
-from define.measures.measured import MEASURED, Comparison
+from define.measures.measured import MEASURED, METHODS, START, Comparison, Result
 from define.measures.table import MISSING, text_table
 
-__all__ = ["Suggestion", "suggest", "suggestion_text"]
+__all__ = ["Advice", "Suggestion", "suggest"]
 
 _STEP = 8  # of widths
 _LEVEL = 0.01  # differences in perplexity that count as none
+_SHARE = 0.7  # a result holds for parameters up to 2^0.7 = 1.6 times as many or as few
+_START = 20  # tokens for each word from which on a start from the text was measured to help
 
 
 @dataclass(frozen=True)
@@ -28,17 +31,58 @@ class Suggestion:
         method: "standard", "adaptive", "projected" or "DeFINE".
         code: How it is made.
         parameters: Its own and those of the output layer that is tied to it.
-        share: They over those of the standard table.
-        perplexity: Expected, over that of the standard table: as in the nearest comparison.
-        source: That comparison; None where nothing was measured.
+        share: They over those of a standard table.
+        loss: Perplexity in the nearest comparison over the best there, minus 1; None if it was not
+            measured there with about as many parameters.
     """
 
     method: str
     code: str
     parameters: int
     share: float
-    perplexity: float | None
-    source: Comparison | None
+    loss: float | None
+
+
+@dataclass(frozen=True)
+class Advice:
+    """Embeddings, the one to take first, and the comparison that says so; as text, all of it."""
+
+    suggestions: tuple[Suggestion, ...]
+    comparison: Comparison | None
+    start: bool
+
+    def __str__(self) -> str:
+        first, *others = self.suggestions
+        rows = [
+            (
+                x.method,
+                f"{x.parameters:,}",
+                f"{100 * x.share:.0f} %",
+                MISSING if x.loss is None else f"{100 * x.loss:+.1f} %",
+            )
+            for x in self.suggestions
+        ]
+        table = text_table(("embedding", "parameters", "of standard", "perplexity"), rows)
+        near = self.comparison
+        if near is None or first.loss is None:
+            head, source = "Nothing was measured at this size. The smallest is", ""
+        else:
+            head = "Take"
+            source = (
+                f"Perplexity is that over the best in {near.model}: {near.tokens_per_word:,.0f} "
+                f'training tokens for each word ("{near.section}", docs/log.md). Differences below '
+                "1 % are level: the smaller one is first. "
+            )
+        parts = [source + "Parameters are those of embedding and tied output layer."]
+        if self.start:
+            parts.append(
+                "Let it start from its training text (--training.start_from_text true), in an LSTM "
+                f'9 to 15 % of perplexity ("{START}").'
+            )
+        parts.append("For a table that is trained already, see define compress.")
+        text = [f"{head} {first.code}", table, *(fill(part, 100) for part in parts)]
+        codes = "\n".join(f"  {x.code}" for x in others)
+        return "\n\n".join([*text, *([f"The others:\n{codes}"] if others else [])])
 
 
 def suggest(
@@ -47,17 +91,15 @@ def suggest(
     tokens: int,
     parameters: int | None = None,
     backbone: Literal["lstm", "transformer"] = "lstm",
-) -> tuple[Suggestion, ...]:
-    """Embeddings for a language model, the one to take first.
+) -> Advice:
+    """Suggests an embedding for a language model, by the nearest of what was measured.
 
-    What an embedding costs in perplexity is that of the comparison which is nearest in parameters
-    and in training tokens for each word of the vocabulary, see :mod:`define.measures.measured`;
-    where none is of about as many parameters, it is not known. Of those within 1 % of the best,
-    the one with the fewest parameters is first.
+    Nearest in training tokens for each word of the vocabulary and in parameters, see
+    :mod:`define.measures.measured`. Of those within 1 % of the best, the smallest is first.
 
     Args:
         num_embeddings: Size V of the vocabulary.
-        embedding_dim: Width m of the rows that the model reads.
+        embedding_dim: Width m of the model.
         tokens: Training tokens that the model will see: those of the text times epochs.
         parameters: The most of embedding and tied output layer; the widths that were measured if
             omitted.
@@ -70,60 +112,59 @@ def suggest(
         sizes = f"{num_embeddings=} and {tokens=} must be at least 1"
         raise ValueError(f"{sizes}, {embedding_dim=} at least {_STEP}.")
     whole = num_embeddings * embedding_dim
+    share = None if parameters is None else parameters / whole
+    near = _nearest(backbone, tokens / num_embeddings, share)
     found = []
     with shapes_only():
         for method in _methods(num_embeddings, embedding_dim):
-            width = _width(method, parameters)
-            if width is None:
-                continue
-            count = method.size(width)
-            near = _nearest(method.name, backbone, tokens / num_embeddings, count / whole)
-            suggestion = Suggestion(method.name, method.code(width), count, count / whole, *near)
-            found.append(suggestion)
+            width = _width(method, near, parameters)
+            if width is not None:
+                count = method.size(width)
+                loss = _loss(method.name, near, count / whole)
+                suggestion = Suggestion(method.name, method.code(width), count, count / whole, loss)
+                found.append(suggestion)
     if not found:
         raise ValueError(f"No embedding of {num_embeddings=} is as small as {parameters=}.")
-    best = min(x.perplexity or inf for x in found)
+    best = min(inf if x.loss is None else x.loss for x in found)
 
     def order(x: Suggestion) -> tuple[float, float]:
-        change = x.perplexity or inf
-        return (0 if change <= best + _LEVEL else change, x.parameters)
+        loss = inf if x.loss is None else x.loss
+        return (0 if loss <= best + _LEVEL else loss, x.parameters)
 
-    return tuple(sorted(found, key=order))
+    start = backbone == "lstm" and tokens >= _START * num_embeddings
+    return Advice(tuple(sorted(found, key=order)), near, start)
 
 
-def suggestion_text(suggestions: tuple[Suggestion, ...]) -> str:
-    """What to take, and why, as text."""
-    first = suggestions[0]
-    rows = [
-        (
-            x.method,
-            f"{x.parameters:,}",
-            f"{100 * x.share:.0f} %",
-            MISSING if x.perplexity is None else f"{100 * (x.perplexity - 1):+.1f} %",
-            MISSING
-            if x.source is None
-            else f"{x.source.model}, {x.source.tokens / x.source.num_embeddings:,.0f} a word",
-        )
-        for x in suggestions
-    ]
-    header = ("embedding", "parameters", "of standard", "perplexity", "measured on")
-    codes = "\n".join(f"  {x.code}" for x in suggestions[1:])
-    sections = sorted({x.source.section for x in suggestions if x.source})
-    heard = "\n".join(f"  {section}" for section in sections) or "  nothing of this size"
-    known = first.perplexity is not None
-    head = "Take" if known else "Nothing was measured at this size. The smallest that fits is"
-    return f"""\
-{head} {first.code}
+def _nearest(backbone: str, tokens_per_word: float, share: float | None) -> Comparison | None:
+    """The comparison to go by; None if none has about so many parameters.
 
-{text_table(header, rows)}
+    Half the parameters is as far as 16 times the text: what a narrow table costs, training mends
+    little. A method that was not measured there is as far as 4 times the text.
+    """
+    found = []
+    for i, comparison in enumerate(MEASURED):
+        results = comparison.results
+        if share is not None:
+            results = [r for r in results if _far(r, share) <= _SHARE]
+        if comparison.backbone == backbone and results:
+            far = 0.0 if share is None else min(_far(r, share) for r in results)
+            training = abs(log2(tokens_per_word / comparison.tokens_per_word))
+            missing = len(METHODS) - len({r.method for r in results})
+            found.append((4 * far + training + 2 * missing, i, comparison))
+    return min(found)[2] if found else None
 
-Parameters are those of embedding and tied output layer; perplexity is that against the standard
-table, in the comparison that is nearest in parameters and in training tokens for each word.
-Differences below 1 % are level: the smaller one is first. The others are
-{codes}
 
-For a table that is trained already, see define compress. Measured (docs/log.md):
-{heard}"""
+def _far(result: Result, share: float) -> float:
+    return abs(log2(share / result.share))
+
+
+def _loss(method: str, near: Comparison | None, share: float) -> float | None:
+    results = () if near is None else near.results
+    known = [r for r in results if r.method == method and _far(r, share) <= _SHARE]
+    if not known:
+        return None
+    result = min(known, key=lambda r: _far(r, share))
+    return result.perplexity / min(r.perplexity for r in results) - 1
 
 
 @dataclass(frozen=True)
@@ -132,61 +173,49 @@ class _Method:
 
     name: str
     kind: type[nn.Module]
-    sizes: tuple[int, int]  # V and m
-    arguments: Callable[[int], dict[str, Any]]
+    arguments: Callable[[int], dict[str, Any]]  # of a width, V and m among them
     widths: Sequence[int]
 
     def size(self, width: int) -> int:
-        embedding = self.kind(*self.sizes, **self.arguments(width))
+        embedding = self.kind(**self.arguments(width))
         return count_parameters(embedding, tied_output(embedding))
 
     def code(self, width: int) -> str:
-        options = [f"{name}={value!r}" for name, value in self.arguments(width).items()]
-        shown = [f"{self.sizes[0]:_}", str(self.sizes[1]), *options]
+        options = self.arguments(width)
+        sizes = [f"{options.pop('num_embeddings'):_}", str(options.pop("embedding_dim"))]
+        shown = [*sizes, *(f"{name}={value!r}" for name, value in options.items())]
         return f"{self.kind.__name__}({', '.join(shown)})"
 
 
 def _methods(num_embeddings: int, embedding_dim: int) -> Iterator[_Method]:
-    sizes, widths = (num_embeddings, embedding_dim), range(_STEP, embedding_dim + 1, _STEP)
-    yield _Method("standard", nn.Embedding, sizes, lambda _: {}, (embedding_dim,))
-    if cutoffs := default_cutoffs(num_embeddings, embedding_dim):
-        bands = sorted({*(n for n in widths if n >= 4 ** len(cutoffs)), embedding_dim})
-        options = {"cutoffs": cutoffs}
-        make = lambda n: options if n == embedding_dim else {**options, "map_dim": n}  # noqa: E731
-        yield _Method("adaptive", AdaptiveEmbedding, sizes, make, bands)
-    yield _Method("projected", ProjectedEmbedding, sizes, lambda n: {"map": n}, widths)
+    sizes = {"num_embeddings": num_embeddings, "embedding_dim": embedding_dim}
+    widths = range(_STEP, embedding_dim + 1, _STEP)
+    whole = sorted({*widths, embedding_dim})
+    # Narrower than the model, which reads rows as they are.
+    yield _Method("standard", nn.Embedding, lambda n: {**sizes, "embedding_dim": n}, whole)
+    cutoffs = (num_embeddings // 10, num_embeddings * 35 // 100)  # as was measured
+    bands = [n for n in whole if n >= 4 ** len(cutoffs)]
+
+    def adaptive(n: int) -> dict[str, Any]:
+        narrow = {} if n == embedding_dim else {"map_dim": n}
+        return {**sizes, "cutoffs": cutoffs, **narrow}
+
+    if bands and 0 < cutoffs[0] < cutoffs[1]:
+        yield _Method("adaptive", AdaptiveEmbedding, adaptive, bands)
+    yield _Method("projected", ProjectedEmbedding, lambda n: {**sizes, "map": n}, widths)
 
     def unit(n: int) -> dict[str, Any]:  # of the shape that was measured
-        return {"map": n, "expand_dim": 4 * n, "depth": 3, "max_groups": 8}
+        return {**sizes, "map": n, "expand_dim": 4 * n, "depth": 3, "max_groups": 8}
 
-    yield _Method("DeFINE", DeFINE, sizes, unit, widths)
+    yield _Method("DeFINE", DeFINE, unit, widths)
 
 
-def _width(method: _Method, parameters: int | None) -> int | None:
+def _width(method: _Method, near: Comparison | None, parameters: int | None) -> int | None:
     """The width to take, or None where not even the narrowest is small enough."""
     if parameters is not None:
         fitting = bisect_right(method.widths, parameters, key=method.size)
         return method.widths[fitting - 1] if fitting else None
-    shares = [r.width for c in MEASURED for r in c.results if r.method == method.name]
-    wanted = max(shares, default=1.0) * method.sizes[1]
+    there = [] if near is None else [r for r in near.results if r.method == method.name]
+    anywhere = [r for c in MEASURED for r in c.results if r.method == method.name]
+    wanted = max(r.width for r in there or anywhere) * method.widths[-1]
     return min(method.widths, key=lambda width: abs(width - wanted))
-
-
-def _nearest(
-    method: str, backbone: str, tokens_per_word: float, share: float
-) -> tuple[float | None, Comparison | None]:
-    """What a method had in perplexity where size and training were nearest, and where."""
-    if method == "standard":
-        return 1.0, None
-    known = [
-        (distance + abs(log2(tokens_per_word * c.num_embeddings / c.tokens)), i, r.perplexity, c)
-        for i, c in enumerate(MEASURED)
-        for r in c.results
-        if r.method == method and c.backbone == backbone
-        # Half the parameters is as far as 16 times the text: a narrow table costs what it costs.
-        if (distance := 4 * abs(log2(share / r.share))) <= 4
-    ]
-    if not known:
-        return None, None
-    _, _, perplexity, comparison = min(known, key=lambda item: item[:2])
-    return perplexity, comparison
