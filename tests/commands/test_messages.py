@@ -1,10 +1,12 @@
 """What is misspelled is asked back, help is short first, and a closed pipe ends in silence."""
 
+import logging
 import subprocess
 import sys
 
 import pytest
 from messages import failure, usage
+from tiny import arguments
 
 from define.__main__ import main
 from define.recipes.settings import RECIPES
@@ -93,3 +95,14 @@ def test_the_version(capsys):
     from define import __version__
 
     assert printed(capsys, "--version") == f"define {__version__}\n"
+
+
+def test_training_says_what_it_trains_and_what_comes_next(folder, tmp_path, cache, caplog):
+    with caplog.at_level(logging.INFO, "define"):
+        main(arguments(folder, run := tmp_path / "run", "--training.length", "50"))
+    first, second, *_, last = caplog.messages
+    # An LSTM of 8 x 8: 4 x 8 x (8 + 8 + 2); the Map of 50 x 8 and a bias for each word.
+    parts = "596 of the unit, 576 of the context model, 450 of input and output"
+    assert first == f"{run}: DeFINE(50, 8); 1,622 parameters: {parts}"
+    assert second == f"{run}: CPU, devices 1, numbers 32-true, learning rate 0.008, epochs 1"
+    assert f"define generate {run}" in last and f"define.load('{run}')" in last

@@ -1,13 +1,19 @@
 """Train a model by a recipe, or go on with a run that was stopped."""
 
+import logging
+import os
 import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from define.commands.common import embedding_name, summary_of
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
+
+    from define.training import Experiment, Run
+
+logger = logging.getLogger("define")
 
 
 def command(parser: "ArgumentParser", args: list[str]) -> None:
@@ -48,11 +54,42 @@ def command(parser: "ArgumentParser", args: list[str]) -> None:
     run = Run(folder)
     settings = begin(run, name, settings)
     experiment = make_experiment(name, settings)  # before the folder is taken: it may be wrong
+    _say_what(experiment, run)
     run.path.mkdir(parents=True, exist_ok=True)
     if not run.begun:
         write_text(run.config, config_text(name, settings))
     experiment.train(run)
     print(comparison_table([summary_of(run)]))
+    _say_next(experiment, run)
+
+
+def _say_what(experiment: "Experiment[Any, Any, Any]", run: "Run") -> None:
+    """Says what is about to be trained, and where."""
+    import torch
+
+    if os.environ.get("LOCAL_RANK", "0") != "0":
+        return  # the first process says it
+    training, embedding = experiment.training, experiment.model.embedding
+    counts = experiment.model.parameter_counts()
+    gpu = training.accelerator != "cpu" and torch.cuda.is_available()
+    logger.info(
+        f"{run.path}: {type(embedding).__name__}({embedding.extra_repr()}); {counts.total:,} "
+        f"parameters: {counts.unit:,} of the unit, {counts.context:,} of the context model, "
+        f"{counts.input_output:,} of input and output"
+    )
+    logger.info(
+        f"{run.path}: {'GPU' if gpu else 'CPU'}, devices {training.devices}, numbers "
+        f"{training.precision}, learning rate {training.learning_rate:g}, epochs {training.epochs}"
+    )
+
+
+def _say_next(experiment: "Experiment[Any, Any, Any]", run: "Run") -> None:
+    """Says where everything is, and what can be done with it."""
+    verb = "generate" if hasattr(experiment.corpus, "counts") else "translate"
+    logger.info(
+        f"All of it is in {run.path}. Next: define {verb} {run.path}, define analyze {run.path}, "
+        f"define compare {run.path} OTHER; in Python define.load({str(run.path)!r})."
+    )
 
 
 def _help() -> str:
