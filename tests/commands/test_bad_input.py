@@ -62,6 +62,11 @@ def test_a_run_folder_is_not_used_twice(trained, folder, tmp_path, capsys, monke
     )
     assert "finished run" in message and str(finished.path) in message
 
+    assert f"--start_from {finished.path}" in message
+    further = arguments(trained[0], tmp_path / "further", "--start_from", str(finished.path))
+    main([*further, "--training.epochs", "2"])
+    capsys.readouterr()
+
     message = failure(capsys, *arguments(trained[0], finished.path, "--seed", "2"))
     assert "other settings" in message and str(finished.config) in message
     assert "learning_rate: 0.03" in message and "learning_rate: 0.008" in message

@@ -167,15 +167,18 @@ def begin(run: Run, name: str, settings: "Namespace") -> "Namespace":
     """
     if not run.begun:
         return settings
+    way_out = "name another --run"
+    if "start_from" in settings and run.weights.is_file():
+        way_out += f", which begins with the weights of this one by --start_from {run.path}"
     lines = (_compared(*_read(run, settings)), _compared(name, settings))
     for theirs, ours in zip_longest(*lines, fillvalue=""):
         if theirs != ours:
             raise ValueError(
                 f"{run.config} has other settings ({theirs.strip()!r} instead of "
-                f"{ours.strip()!r}): name another --run."
+                f"{ours.strip()!r}): {way_out}."
             )
     if run.summary.exists():
-        raise ValueError(f"{run.path} is a finished run: name another --run.")
+        raise ValueError(f"{run.path} is a finished run: {way_out}.")
     _, theirs = _read(run, settings)
     for setting in MACHINE:
         theirs[f"training.{setting}"] = settings[f"training.{setting}"]
