@@ -79,7 +79,7 @@ def test_two_processes_share_the_columns(folder, tmp_path):
     assert summary["tokens"] == 4 * (1999 // 4)
     assert out.count("test ppl") == 1
     assert [path.name for path in (run.path / "logs").iterdir()] == ["version_0"]
-    saved = torch.load(run.checkpoint, weights_only=False)["processes"]
+    saved = torch.load(run.checkpoint, weights_only=True)["processes"]
     assert not torch.equal(saved[0]["carried"][0][0], saved[1]["carried"][0][0])
 
 
@@ -96,7 +96,7 @@ def test_two_killed_processes_resume(folder, tmp_path):
     assert again.checkpoint.exists() and not again.summary.exists()
     start(folder, again, notes, *more)
     assert again.weights.read_bytes() == whole.weights.read_bytes()
-    ours, theirs = (torch.load(run.checkpoint, weights_only=False) for run in (again, whole))
+    ours, theirs = (torch.load(run.checkpoint, weights_only=True) for run in (again, whole))
     means = [c["optimizer_states"][0]["state"] for c in (ours, theirs)]
     assert all(torch.equal(means[0][i]["average"], means[1][i]["average"]) for i in means[1])
     summaries = [json.loads(run.summary.read_text()) for run in (again, whole)]

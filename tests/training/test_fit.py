@@ -42,7 +42,7 @@ def test_every_step_has_the_rate_of_the_schedule(folder, run, monkeypatch):
 
 def rates(run):
     """The learning rates of the parameters in the last checkpoint, by the size of the group."""
-    groups = torch.load(run.checkpoint, weights_only=False)["optimizer_states"][0]["param_groups"]
+    groups = torch.load(run.checkpoint, weights_only=True)["optimizer_states"][0]["param_groups"]
     return [(len(group["params"]), group["lr"]) for group in groups]
 
 
@@ -75,7 +75,7 @@ def adamw(parameters):
 @pytest.mark.parametrize("optimizer", [torch.optim.SGD, FusedAdam, adamw])
 def test_the_learning_rate_is_that_of_any_optimizer(folder, run, optimizer):
     one_step(folder, optimizer=optimizer, learning_rate=0.5).train(run)
-    saved = torch.load(run.checkpoint, weights_only=False)
+    saved = torch.load(run.checkpoint, weights_only=True)
     [group] = saved["optimizer_states"][0]["param_groups"]
     assert group["lr"] == 0.5
 
@@ -202,7 +202,7 @@ def test_a_loss_that_is_nan_leaves_the_last_good_state(folder, run, monkeypatch)
         setting.train(run)
     assert len(calls) == 15  # it stopped at once
     assert run.checkpoint.read_bytes() == calls[-1]
-    saved = torch.load(run.checkpoint, weights_only=False)
+    saved = torch.load(run.checkpoint, weights_only=True)
     assert saved["global_step"] == 14
     assert all(value.isfinite().all() for value in saved["state_dict"].values())
     run.load_weights(setting.model)
@@ -249,7 +249,7 @@ def test_a_parameter_that_is_not_finite_is_not_saved(folder, run):
     message = r"Parameter embedding\.\S+ is not finite in epoch 1, after 3 steps"
     with pytest.raises(NonFiniteLossError, match=message):
         setting.train(run)
-    saved = torch.load(run.checkpoint, weights_only=False)
+    saved = torch.load(run.checkpoint, weights_only=True)
     assert saved["global_step"] == 2
     assert not list(run.path.rglob("*.partial"))
 

@@ -48,7 +48,7 @@ def assert_equal_runs(one, two, summaries):
     assert one.weights.read_bytes() == two.weights.read_bytes()
     for name in ("history", "tokens", "valid_perplexity", "test_perplexity"):
         assert summaries[0][name] == summaries[1][name]
-    ours, theirs = (torch.load(run.checkpoint, weights_only=False) for run in (one, two))
+    ours, theirs = (torch.load(run.checkpoint, weights_only=True) for run in (one, two))
     assert ours["global_step"] == theirs["global_step"]
     assert ours["lr_schedulers"] == theirs["lr_schedulers"]
     for name, value in ours["state_dict"].items():
@@ -192,10 +192,11 @@ def test_the_peak_of_memory_is_that_of_all_starts(folder, tmp_path, monkeypatch)
         kill_at(patch, "training_step", 9)
         with pytest.raises(Killed):
             dropped(folder, checkpoint_minutes=0).train(run)
-    checkpoint = torch.load(run.checkpoint, weights_only=False)
+    checkpoint = torch.load(run.checkpoint, weights_only=True)
     (progress,) = (state for state in checkpoint["callbacks"].values() if "history" in state)
     assert progress["peak_memory"] > 2**26
     progress["peak_memory"] = 2**50
     torch.save(checkpoint, run.checkpoint)
+    run.record(run.checkpoint)
     assert dropped(folder).train(run)["peak_memory"] == 2**50
     assert RunSummary.from_json(run.summary).peak_memory == 2**50

@@ -15,7 +15,8 @@ def test_weights_come_back_whole(run):
     run.save_weights(one)
     run.load_weights(two)
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
-    assert [path.name for path in run.path.iterdir()] == ["model.safetensors"]
+    names = {path.name for path in run.path.iterdir()}
+    assert names == {"model.safetensors", "checksums.json"}
 
 
 @pytest.mark.parametrize(

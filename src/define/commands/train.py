@@ -1,7 +1,7 @@
 """Train a model by a recipe, or go on with a run that was stopped."""
 
 import logging
-import os
+import sys
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,6 @@ def command(parser: "ArgumentParser", args: list[str]) -> None:
     if args[:1] in (["-h"], ["--help"]):
         print(_help())
         return
-    from define.files import write_text
     from define.measures import comparison_table
     from define.recipes.settings import (
         RECIPES,
@@ -30,7 +29,7 @@ def command(parser: "ArgumentParser", args: list[str]) -> None:
         make_experiment,
         recipe_parser,
     )
-    from define.training import Run
+    from define.training import Run, Stopped
 
     names = parser.add_subcommands(dest="recipe", metavar="RECIPE", title="recipes")
     for name in RECIPES:
@@ -38,6 +37,7 @@ def command(parser: "ArgumentParser", args: list[str]) -> None:
         recipe.add_argument("--config", action="config", help="YAML file with these arguments")
         recipe.add_argument(
             "--run",
+            "--run_folder",  # torchrun takes --run for an abbreviation of its own
             type=Path | None,
             default=None,
             help="folder of the run; the same command again goes on where it was stopped",
@@ -55,10 +55,11 @@ def command(parser: "ArgumentParser", args: list[str]) -> None:
     settings = begin(run, name, settings)
     experiment = make_experiment(name, settings)  # before the folder is taken: it may be wrong
     _say_what(experiment, run)
-    run.path.mkdir(parents=True, exist_ok=True)
-    if not run.begun:
-        write_text(run.config, config_text(name, settings))
-    experiment.train(run)
+    try:
+        experiment.train(run, config_text(name, settings))
+    except Stopped as stopped:
+        print(f"define: {run.path}: {stopped}", file=sys.stderr)
+        sys.exit(stopped.code)
     print(comparison_table([summary_of(run)]))
     _say_next(experiment, run)
 
@@ -67,7 +68,9 @@ def _say_what(experiment: "Experiment[Any, Any, Any]", run: "Run") -> None:
     """Says what is about to be trained, and where."""
     import torch
 
-    if os.environ.get("LOCAL_RANK", "0") != "0":
+    from define.training import Placement
+
+    if Placement.of(experiment.training).rank:
         return  # the first process says it
     training, embedding = experiment.training, experiment.model.embedding
     counts = experiment.model.parameter_counts()

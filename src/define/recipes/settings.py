@@ -137,8 +137,9 @@ def _read(run: Run, given: "Namespace | None" = None) -> "tuple[str, Namespace]"
     parser.exit_on_error = False
     try:
         return name, parser.parse_object(settings)
-    except ArgumentError as error:
-        raise ValueError(f"{run.config} is damaged or of another version: {error}") from error
+    except (ArgumentError, ValueError, TypeError, AttributeError, KeyError) as error:
+        what = " ".join(str(error).split())[:300]
+        raise ValueError(f"{run.config} is damaged or of another version: {what}") from error
 
 
 def _as_before(name: str, settings: "Namespace") -> "Namespace":
@@ -167,6 +168,7 @@ def begin(run: Run, name: str, settings: "Namespace") -> "Namespace":
     """
     if not run.begun:
         return settings
+    run.check()
     way_out = "name another --run"
     if "start_from" in settings and run.weights.is_file():
         way_out += f", which begins with the weights of this one by --start_from {run.path}"

@@ -7,9 +7,11 @@ from define.training.experiment import Evaluation, Experiment
 from define.training.language_experiment import LanguageEvaluation, LanguageModelExperiment
 from define.training.memory import peak_memory
 from define.training.nt_asgd import NTASGD, AveragedSGD
+from define.training.placement import Placement
 from define.training.run import Run
 from define.training.schedule import Constant, Cosine, InverseSquareRoot, Schedule, StepDecay
 from define.training.settings import MACHINE, Fitting, Training
+from define.training.stopping import Stopped, StopSignals
 
 __all__ = [
     "MACHINE",
@@ -25,9 +27,12 @@ __all__ = [
     "LanguageEvaluation",
     "LanguageModelExperiment",
     "NTASGD",
+    "Placement",
     "Run",
     "Schedule",
     "StepDecay",
+    "StopSignals",
+    "Stopped",
     "Training",
     "TransformerAdam",
     "cached_nll",

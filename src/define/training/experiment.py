@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,9 +10,12 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from torch import nn
 
+from define.files import write_text
 from define.measures import RunSummary, Subject
+from define.training.placement import Placement
 from define.training.run import Run
 from define.training.settings import Fitting
+from define.training.stopping import StopSignals
 
 if TYPE_CHECKING:
     from define.training.module import TrainingModule  # imports Lightning
@@ -150,8 +154,12 @@ class Experiment(ABC, Generic[Model, Data, Settings]):
         """
         raise ValueError("This is a run of a language model: it does not translate.")
 
-    def train(self, run: Run) -> dict[str, Any]:
+    def train(self, run: Run, config: str | None = None) -> dict[str, Any]:
         """Trains into a run folder, or goes on where an earlier call was stopped.
+
+        Args:
+            run: The run's folder; no other process may train there.
+            config: What `config.yaml` is to hold, if the training is not begun yet.
 
         Returns:
             The summary that is also written to `summary.json`.
@@ -159,20 +167,29 @@ class Experiment(ABC, Generic[Model, Data, Settings]):
         Raises:
             FileNotFoundError: If it is to start from what is no trained run.
             ValueError: If the data do not fit the settings, or the run folder, or the run to start
-                from, has another vocabulary or model.
+                from, has another vocabulary or model, a damaged file, or is in use.
+            Stopped: If SIGTERM, SIGINT or SIGUSR1 asked for it. All is saved.
         """
         from define.training.fit import fit  # imports Lightning
 
-        self.check()
-        run.checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        if run.vocabulary.exists():
-            self.check_same(run, "train into another folder")
-        if not run.checkpoint.is_file():
-            self.prepare()
-        self.write_vocabulary(run)
-        summary = self.summarize(run, fit(self, run))
-        run.write_json(run.summary, summary)
-        return summary
+        first = Placement.of(self.training).rank == 0  # the others only train
+        run.path.mkdir(parents=True, exist_ok=True)
+        with StopSignals() as signals, run.locked() if first else nullcontext():
+            run.check()
+            if first and config is not None and not run.begun:
+                write_text(run.config, config)
+            self.check()
+            if run.vocabulary.exists():
+                self.check_same(run, "train into another folder")
+            if not run.resumable:
+                self.prepare()
+            if first and not run.resumable:
+                self.write_vocabulary(run)
+                run.record(run.config, run.vocabulary, run.tokenizer)
+            summary = self.summarize(run, fit(self, run, signals))
+            run.write_json(run.summary, summary)
+            run.record(run.summary)
+            return summary
 
     def summarize(self, run: Run, found: Mapping[str, Any]) -> dict[str, Any]:
         """The summary of a run.

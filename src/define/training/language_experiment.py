@@ -19,6 +19,7 @@ from define.models import LanguageModel
 from define.training.continuous_cache import ContinuousCache, cached_nll, choose_cache
 from define.training.evaluation import mean_nll
 from define.training.experiment import Evaluation, Experiment
+from define.training.placement import Placement
 from define.training.run import Run
 from define.training.settings import Training
 
@@ -69,8 +70,11 @@ class LanguageModelExperiment(Experiment[LanguageModel, Text | PyDocs, Training]
         return {"data.vocabulary": run.vocabulary}
 
     def check(self) -> None:
-        devices = self.training.devices
-        self.train_batches(0, devices)
+        world_size = Placement.of(self.training).world_size
+        if self.training.batch_size % world_size:
+            size = self.training.batch_size
+            raise ValueError(f"{world_size} devices must divide batch_size={size}.")
+        self.train_batches(0, world_size)
         self.segments("valid")
         self.segments("test")
         if os.environ.get("LOCAL_RANK", "0") == "0":  # not each device

@@ -46,7 +46,7 @@ class LanguageModeling(TrainingModule):
             )
 
     def count_tokens(self, batch: tuple[Tensor, Tensor]) -> int:
-        return batch[0].numel()
+        return batch[0].numel() * self.trainer.world_size
 
     def on_train_epoch_start(self) -> None:
         # Not called when training resumes within an epoch: the state then is the checkpoint's.

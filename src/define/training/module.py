@@ -46,7 +46,7 @@ class TrainingModule(pl.LightningModule):
         self._validation_count = 0
 
     def count_tokens(self, batch: Any) -> int:  # noqa: ANN401
-        """Number of tokens of a training batch, for the speed and as the axis of curves."""
+        """Tokens of a training batch over all devices, for the speed and as the axis of curves."""
         raise NotImplementedError
 
     def score(self) -> float:

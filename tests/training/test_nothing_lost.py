@@ -1,0 +1,297 @@
+"""What a long-running job meets: signals, damage, a second start, a stranger's files."""
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from tiny import Killed, arguments, checkpoint_of, experiment, write_text
+
+from define.__main__ import main
+from define.training import Fitting, Placement, Run, Stopped
+from define.training.language_modeling import LanguageModeling
+
+MORE = ("--training.epochs", "2", "--training.length", "20", "--dropout", "0.3")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_text(tmp_path / "text", train=60)
+
+
+def at_step(monkeypatch, number, act):
+    """Does something at the start of a step, counted from 1."""
+    step, calls = LanguageModeling.training_step, []
+
+    def acting(self, batch):
+        calls.append(None)
+        if len(calls) == number:
+            act()
+        return step(self, batch)
+
+    monkeypatch.setattr(LanguageModeling, "training_step", acting)
+
+
+def killed():
+    raise Killed
+
+
+def stopped_run(folder, path, monkeypatch, step=10):
+    """A run that was killed, with two checkpoints."""
+    with monkeypatch.context() as patch:
+        at_step(patch, step, killed)
+        with pytest.raises(Killed):
+            main(arguments(folder, path, *MORE, "--training.checkpoint_minutes", "0"))
+    return Run(path)
+
+
+def whole_run(folder, path):
+    main(arguments(folder, path, *MORE))
+    return Run(path)
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR1"])
+@pytest.mark.parametrize("step", [3, 8], ids=["", "before a validation"])
+def test_a_signal_saves_and_the_same_command_goes_on(
+    name, step, folder, tmp_path, monkeypatch, capsys, caplog
+):
+    number, whole = getattr(signal, name), whole_run(folder, tmp_path / "whole")
+    run = Run(tmp_path / "run")
+    with monkeypatch.context() as patch:
+        at_step(patch, step, lambda: signal.raise_signal(number))
+        with pytest.raises(SystemExit) as exit:
+            main(arguments(folder, run.path, *MORE))
+    assert exit.value.code == 128 + number
+    place = "epoch 1, step 3" if step == 3 else "epoch 2, step 9"  # the first that can be saved
+    message = f"{run.path}: stopped in {place}; the same command goes on\n"
+    assert capsys.readouterr().err.endswith(message)
+    assert checkpoint_of(run)["global_step"] == int(place.split()[-1])
+    main(arguments(folder, run.path, *MORE))
+    assert f"goes on after {place}" in caplog.text
+    assert run.weights.read_bytes() == whole.weights.read_bytes()
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_signal_after_training_loses_nothing(folder, tmp_path, monkeypatch, capsys):
+    run = Run(tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "define.training.language_experiment.mean_nll",
+            lambda *_: signal.raise_signal(signal.SIGTERM),
+        )
+        with pytest.raises(SystemExit) as exit:
+            main(arguments(folder, run.path, *MORE))
+    assert exit.value.code == 143 and not run.summary.exists()
+    assert "stopped; the same command goes on" in capsys.readouterr().err
+    at_step(monkeypatch, 1, killed)  # no step is left to do
+    main(arguments(folder, run.path, *MORE))
+    assert run.summary.exists()
+
+
+TWICE = """
+import signal
+from define.training.stopping import StopSignals
+with StopSignals() as signals:
+    signals.waiting = True
+    signal.raise_signal(signal.SIGTERM)
+    assert signals.received == signal.SIGTERM
+    signal.raise_signal(signal.SIGTERM)
+    print("still there")
+"""
+
+
+def test_a_second_signal_ends_the_process_at_once():
+    process = subprocess.run([sys.executable, "-c", TWICE], capture_output=True, timeout=300)
+    assert process.returncode == -signal.SIGTERM and process.stdout == b""
+
+
+def test_stopped_from_python(folder, tmp_path, monkeypatch):
+    run = Run(tmp_path / "run")
+    at_step(monkeypatch, 3, lambda: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(Stopped, match="in epoch 1, step 3") as error:
+        experiment(folder, length=20).train(run)
+    assert error.value.code == 143
+
+
+class Executed:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.marker),)
+
+
+FILES = ("config.yaml", "vocabulary.txt", "model.safetensors", "checkpoints/last.ckpt")
+
+
+@pytest.mark.parametrize("name", (*FILES, "checksums.json"))
+@pytest.mark.parametrize("kind", ["pickle", "torch", "yaml"])
+def test_nothing_in_a_run_is_executed(name, kind, folder, tmp_path, monkeypatch):
+    run, marker = stopped_run(folder, tmp_path / "run", monkeypatch), tmp_path / "executed"
+    run.previous_checkpoint.unlink()
+    run.checksums.unlink()  # a stranger's would fit
+    file = run.path / name
+    if kind == "pickle":
+        file.write_bytes(pickle.dumps(Executed(marker)))
+    elif kind == "torch":
+        torch.save({"state_dict": Executed(marker)}, file)
+    else:
+        file.write_text(f"# recipe: text\nseed: !!python/object/apply:os.mkdir ['{marker}']\n")
+    for command in (["evaluate", str(run.path)], arguments(folder, run.path, *MORE)):
+        if command[0] == "evaluate" and "checkpoints" in name:
+            continue  # it reads none
+        with pytest.raises(SystemExit) as exit:
+            main(command)
+        assert isinstance(exit.value.code, str) and not marker.exists()
+        assert file.name in exit.value.code
+
+
+@pytest.mark.parametrize("name", FILES[:3])
+def test_a_flipped_bit_is_named(name, folder, tmp_path, monkeypatch):
+    run = stopped_run(folder, tmp_path / "run", monkeypatch)
+    file = run.path / name
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    for command in (["evaluate", str(run.path)], arguments(folder, run.path, *MORE)):
+        with pytest.raises(SystemExit) as exit:
+            main(command)
+        assert str(file) in exit.value.code and "is damaged" in exit.value.code
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["", "without checksums"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
+    known, folder, tmp_path, monkeypatch, caplog
+):
+    whole = whole_run(folder, tmp_path / "whole")
+    run = stopped_run(folder, tmp_path / "run", monkeypatch)
+    content = run.checkpoint.read_bytes()
+    run.checkpoint.write_bytes(content[: len(content) // 2])
+    if not known:
+        run.checksums.unlink()
+    main(arguments(folder, run.path, *MORE))
+    assert f"{run.checkpoint} is damaged" in caplog.text and "one before" in caplog.text
+    assert run.weights.read_bytes() == whole.weights.read_bytes()
+
+
+def test_damaged_and_foreign_checkpoints_are_named(folder, tmp_path, monkeypatch):
+    run = stopped_run(folder, tmp_path / "run", monkeypatch)
+    foreign = {"state_dict": {}, "epoch": 3}
+    for file in (run.checkpoint, run.previous_checkpoint):
+        torch.save(foreign, file)
+    run.record(run.checkpoint, run.previous_checkpoint)
+    with pytest.raises(SystemExit) as exit:
+        main(arguments(folder, run.path, *MORE))
+    assert f"{run.checkpoint} is no checkpoint of a run: it lacks" in exit.value.code
+    assert str(run.previous_checkpoint) in exit.value.code
+
+
+def test_a_kill_between_two_files_leaves_what_is_known(tmp_path, monkeypatch):
+    run = Run(tmp_path)
+    run.save_weights(torch.nn.Linear(2, 2))
+    before = run.weights.read_bytes()
+
+    def killed_before_the_rename(*_):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr("define.files.os.replace", killed_before_the_rename)
+        with pytest.raises(Killed):
+            run.save_weights(torch.nn.Linear(2, 2))
+    assert run.weights.read_bytes() == before
+    run.check(run.weights)
+    run.save_weights(torch.nn.Linear(2, 2))
+    run.check(run.weights)
+    assert len(json.loads(run.checksums.read_text())["model.safetensors"]) == 2
+
+
+def test_what_cannot_be_read_again_is_not_saved(folder, tmp_path):
+    class Odd(torch.optim.SGD):
+        def __init__(self, parameters):
+            super().__init__(parameters)
+            self.param_groups[0]["note"] = Executed("nowhere")
+
+    with pytest.raises(TypeError, match="'note'.* only tensors and numbers can be saved"):
+        experiment(folder, length=20, optimizer=Odd, checkpoint_minutes=0).train(
+            Run(tmp_path / "run")
+        )
+
+
+def test_a_run_that_is_in_use_says_by_whom(folder, tmp_path):
+    run = Run(tmp_path / "run")
+    run.path.mkdir()
+    with run.locked(), pytest.raises(SystemExit) as exit:
+        main(arguments(folder, run.path, *MORE))
+    assert f"{run.path} is in use by process {os.getpid()} on " in exit.value.code
+    assert " since 20" in exit.value.code
+    main(arguments(folder, run.path, *MORE))
+
+
+HOLDING = """
+import os, signal, sys
+from pathlib import Path
+from define.training.run import Run
+with Run(Path(sys.argv[1])).locked():
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_the_lock_of_a_dead_process_is_free(tmp_path):
+    process = subprocess.run([sys.executable, "-c", HOLDING, str(tmp_path)], timeout=300)
+    assert process.returncode == -signal.SIGKILL
+    assert (tmp_path / ".holder.json").exists()
+    with Run(tmp_path).locked():
+        held = json.loads((tmp_path / ".holder.json").read_text())
+        assert held["process"] == os.getpid()
+
+
+def test_settings_are_written_once_and_those_of_the_machine_may_change(
+    folder, tmp_path, monkeypatch
+):
+    run = stopped_run(folder, tmp_path / "run", monkeypatch)
+    before = run.config.stat()
+    main(arguments(folder, run.path, *MORE, "--training.checkpoint_minutes", "7"))
+    after = run.config.stat()
+    assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
+
+
+def test_a_run_is_evaluated_from_elsewhere(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    main(arguments(folder.name, "run", *MORE))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    main(["evaluate", "../run"])
+    assert "test perplexity" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, Placement(3, 1, 0)),
+        ({"LOCAL_RANK": "2"}, Placement(3, 1, 2)),  # Lightning started it
+        (
+            {
+                "TORCHELASTIC_RUN_ID": "none",
+                "WORLD_SIZE": "8",
+                "LOCAL_WORLD_SIZE": "4",
+                "RANK": "5",
+                "LOCAL_RANK": "1",
+            },
+            Placement(4, 2, 5),
+        ),
+        (
+            {"SLURM_NTASKS": "6", "SLURM_NNODES": "2", "SLURM_PROCID": "4", "SLURM_JOB_NAME": "x"},
+            Placement(3, 2, 4),
+        ),
+        ({"SLURM_NTASKS": "6", "SLURM_PROCID": "0", "SLURM_JOB_NAME": "bash"}, Placement(3)),
+    ],
+)
+def test_processes_as_the_environment_says(environment, expected):
+    found = Placement.of(Fitting(devices=3), environment)
+    assert found == expected and found.world_size == expected.devices * expected.nodes
