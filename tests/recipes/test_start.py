@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from define import DeFINE, HashEmbedding, ProjectedEmbedding, recipes
+from define import AdaptiveEmbedding, DeFINE, HashEmbedding, ProjectedEmbedding, recipes
 from define.recipes.settings import RECIPES
 
 V = 10_000
@@ -24,6 +24,15 @@ SMALLER = {
     "wikitext-103-lstm": {"num_layers": 2, **CUTOFFS},
     "wmt14": {"num_layers": 3},
 }
+WITH_UNIT = ("wikitext-103", "wikitext-103-lstm", "wikipedia-25m")
+
+
+def adaptive(num_embeddings, embedding_dim):
+    return AdaptiveEmbedding(num_embeddings, embedding_dim, **CUTOFFS)
+
+
+for small in ("wikipedia-lstm-small", "wikipedia-transformer-xl-small"):
+    SMALLER[small] = {"embedding": adaptive, **CUTOFFS}
 EMBEDDINGS = {
     "default": None,
     "standard": nn.Embedding,
@@ -45,12 +54,12 @@ class Sized:
 
 
 @pytest.mark.parametrize("embedding", EMBEDDINGS)
-@pytest.mark.parametrize("name", [n for n in RECIPES if n != "wikitext-2-transformer-xl"])
+@pytest.mark.parametrize("name", RECIPES)
 def test_the_first_loss_is_that_of_a_uniform_guess(name, embedding):
     options = dict(SMALLER.get(name, {}))
     if EMBEDDINGS[embedding] is not None:
         options["embedding"] = EMBEDDINGS[embedding]
-        if name.startswith(("wikitext-103", "wikipedia")):
+        if name in WITH_UNIT:
             options["unit"] = None
     model = getattr(recipes, name.replace("-", "_"))(Sized(), **options).model.eval()
     # As frequent as words are: an adaptive softmax gives rare ones less from the first step on.
