@@ -3,24 +3,20 @@
 import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
 
 import pytest
 import torch
-from tiny import Killed, arguments, checkpoint_of, experiment, write_text
+from tiny import Killed, arguments, cache_in, checkpoint_of, experiment, write_text
 
 from define.__main__ import main
 from define.training import Fitting, Placement, Run, Stopped
 from define.training.language_modeling import LanguageModeling
 
 MORE = ("--training.epochs", "2", "--training.length", "20", "--dropout", "0.3")
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return write_text(tmp_path / "text", train=60)
 
 
 def at_step(monkeypatch, number, act):
@@ -40,26 +36,42 @@ def killed():
     raise Killed
 
 
-def stopped_run(folder, path, monkeypatch, step=10):
-    """A run that was killed, with two checkpoints."""
-    with monkeypatch.context() as patch:
-        at_step(patch, step, killed)
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A text, a run on it, and the same run killed, with two checkpoints."""
+    root = tmp_path_factory.mktemp("made")
+    folder, whole, stopped = write_text(root / "text", train=60), root / "whole", root / "stopped"
+    with cache_in(root / "cache"), pytest.MonkeyPatch.context() as patch:
+        main(arguments(folder, whole, *MORE))
+        at_step(patch, 10, killed)
         with pytest.raises(Killed):
-            main(arguments(folder, path, *MORE, "--training.checkpoint_minutes", "0"))
-    return Run(path)
+            main(arguments(folder, stopped, *MORE, "--training.checkpoint_minutes", "0"))
+    return folder, Run(whole), Run(stopped)
 
 
-def whole_run(folder, path):
-    main(arguments(folder, path, *MORE))
-    return Run(path)
+@pytest.fixture
+def folder(made):
+    return made[0]
+
+
+@pytest.fixture
+def whole(made):
+    return made[1]
+
+
+@pytest.fixture
+def stopped(made, tmp_path):
+    """A copy of the killed run."""
+    shutil.copytree(made[2].path, tmp_path / "run")
+    return Run(tmp_path / "run")
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR1"])
 @pytest.mark.parametrize("step", [3, 8], ids=["", "before a validation"])
 def test_a_signal_saves_and_the_same_command_goes_on(
-    name, step, folder, tmp_path, monkeypatch, capsys, caplog
+    name, step, folder, whole, tmp_path, monkeypatch, capsys, caplog
 ):
-    number, whole = getattr(signal, name), whole_run(folder, tmp_path / "whole")
+    number = getattr(signal, name)
     run = Run(tmp_path / "run")
     with monkeypatch.context() as patch:
         at_step(patch, step, lambda: signal.raise_signal(number))
@@ -132,8 +144,8 @@ FILES = ("config.yaml", "vocabulary.txt", "model.safetensors", "checkpoints/last
 
 @pytest.mark.parametrize("name", (*FILES, "checksums.json"))
 @pytest.mark.parametrize("kind", ["pickle", "torch", "yaml"])
-def test_nothing_in_a_run_is_executed(name, kind, folder, tmp_path, monkeypatch):
-    run, marker = stopped_run(folder, tmp_path / "run", monkeypatch), tmp_path / "executed"
+def test_nothing_in_a_run_is_executed(name, kind, folder, stopped, tmp_path):
+    run, marker = stopped, tmp_path / "executed"
     run.previous_checkpoint.unlink()
     run.checksums.unlink()  # a stranger's would fit
     file = run.path / name
@@ -153,8 +165,8 @@ def test_nothing_in_a_run_is_executed(name, kind, folder, tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("name", FILES[:3])
-def test_a_flipped_bit_is_named(name, folder, tmp_path, monkeypatch):
-    run = stopped_run(folder, tmp_path / "run", monkeypatch)
+def test_a_flipped_bit_is_named(name, folder, stopped):
+    run = stopped
     file = run.path / name
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
@@ -167,10 +179,9 @@ def test_a_flipped_bit_is_named(name, folder, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("known", [True, False], ids=["", "without checksums"])
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
-    known, folder, tmp_path, monkeypatch, caplog
+    known, folder, whole, stopped, caplog
 ):
-    whole = whole_run(folder, tmp_path / "whole")
-    run = stopped_run(folder, tmp_path / "run", monkeypatch)
+    run = stopped
     content = run.checkpoint.read_bytes()
     run.checkpoint.write_bytes(content[: len(content) // 2])
     if not known:
@@ -180,8 +191,8 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
     assert run.weights.read_bytes() == whole.weights.read_bytes()
 
 
-def test_damaged_and_foreign_checkpoints_are_named(folder, tmp_path, monkeypatch):
-    run = stopped_run(folder, tmp_path / "run", monkeypatch)
+def test_damaged_and_foreign_checkpoints_are_named(folder, stopped):
+    run = stopped
     foreign = {"state_dict": {}, "epoch": 3}
     for file in (run.checkpoint, run.previous_checkpoint):
         torch.save(foreign, file)
@@ -251,10 +262,8 @@ def test_the_lock_of_a_dead_process_is_free(tmp_path):
         assert held["process"] == os.getpid()
 
 
-def test_settings_are_written_once_and_those_of_the_machine_may_change(
-    folder, tmp_path, monkeypatch
-):
-    run = stopped_run(folder, tmp_path / "run", monkeypatch)
+def test_settings_are_written_once_and_those_of_the_machine_may_change(folder, stopped):
+    run = stopped
     before = run.config.stat()
     main(arguments(folder, run.path, *MORE, "--training.checkpoint_minutes", "7"))
     after = run.config.stat()
@@ -262,8 +271,8 @@ def test_settings_are_written_once_and_those_of_the_machine_may_change(
 
 
 def test_a_run_is_evaluated_from_elsewhere(folder, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    main(arguments(folder.name, "run", *MORE))
+    monkeypatch.chdir(folder.parent)
+    main(arguments(folder.name, tmp_path / "run", *MORE))
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     main(["evaluate", "../run"])
