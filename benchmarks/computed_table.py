@@ -9,6 +9,7 @@ process of its own reached, over what it had before its steps.
 """
 
 import argparse
+import ctypes
 import multiprocessing
 import resource
 import statistics
@@ -18,6 +19,8 @@ from collections.abc import Callable
 import torch
 
 from define import LSTM, AdaptiveSoftmax, DeFINE, OutputLayer, TiedSoftmax
+
+_MMAP_THRESHOLD = -3  # of glibc
 
 HEADS = ("map", "first band", "embedding")
 
@@ -56,7 +59,7 @@ def make_step(kind: str, settings: argparse.Namespace) -> Callable[[], None]:
     parts = torch.nn.ModuleList([embedding, head, *([backbone] if backbone else [])])
 
     def step() -> None:
-        x = embedding(tokens)
+        x: torch.Tensor = embedding(tokens)
         if backbone is not None:
             x, _ = backbone(x)
         head(x, targets).mean().backward()
@@ -72,6 +75,8 @@ def memory(kind: str, settings: argparse.Namespace) -> float:
     """MiB that steps need at most, measured in a process of its own."""
 
     def measure(queue: multiprocessing.Queue) -> None:
+        # Large blocks go back to the system as soon as they are free: what is held is seen.
+        ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, 2**16)
         torch.set_num_threads(settings.threads)
         step = make_step(kind, settings)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -29,24 +29,12 @@ def memory(request, monkeypatch):
         monkeypatch.setattr(shared, "_KEPT", 1500)
 
 
-def counted(embedding):
-    """How many rows each further call of the unit makes."""
-    rows, compute = [], embedding.rows
-
-    def count(ids):
-        rows.append(len(ids))
-        return compute(ids)
-
-    embedding.rows = count
-    return rows
-
-
 @our_embeddings
 def test_rows_and_gradients_are_those_of_the_plain_formula(make):
     embedding = randomize(make(V, M, padding_idx=3, **LIKE))
     head = randomize(TiedSoftmax(embedding, bias=True, **LIKE))
     plain = copy.deepcopy(embedding)
-    plain.shared_rows = 0
+    plain.shared_stops = ()
     ids, targets = torch.randint(V, (4, 9)), torch.randint(V, (4, 9))
 
     x = embedding(ids)
@@ -71,7 +59,7 @@ def test_the_first_band_alone_is_computed_the_tails_are_the_maps(make):
     embedding = randomize(make(V, M, padding_idx=3, **LIKE))
     head = randomize(AdaptiveSoftmax(embedding, cutoffs=CUTS, first_band_only=True, **LIKE))
     plain = copy.deepcopy(embedding)
-    plain.shared_rows = 0
+    plain.shared_stops = ()
     ids, targets = torch.randint(V, (4, 9)), torch.randint(V, (4, 9))
     x = embedding(ids)
     loss = head(x, targets)
@@ -104,21 +92,21 @@ def pairs():
 @pytest.mark.parametrize("index", range(3))
 def test_the_table_is_made_once_a_step_for_both(index):
     embedding, head = list(pairs())[index]
-    made, make = [], embedding.first_rows
-    embedding.first_rows = lambda count: made.append(count) or make(count)
+    expected = ({(0, V)}, {(0, 10), (10, 30), (30, V)}, {(0, 10)})[index]
+    made, make = [], embedding.range_rows
+    embedding.range_rows = lambda *edges: made.append(edges) or make(*edges)
     optimizer = torch.optim.Adam([*embedding.parameters(), *head.parameters()], lr=0.1)
-    ids = torch.randint(V, (4, 9))
+    ids = torch.arange(V).view(4, -1)
     for step in range(3):
         optimizer.zero_grad()
         head(embedding(ids), ids).sum().backward()
         optimizer.step()
-        assert len(made) == step + 1
+        assert len(made) == (step + 1) * len(expected)
     head.eval(), embedding.eval()
     with torch.no_grad():
         for _ in range(3):
             head.log_prob(embedding(ids))
-    assert len(made) == 4
-    assert set(made) == {10 if index == 2 else V}
+    assert len(made) == 4 * len(expected) and set(made) == expected
 
 
 CHANGES = {
@@ -146,7 +134,7 @@ def test_a_table_is_made_anew_when_anything_changed(change, grad):
         head.to(embedding.map.weight.dtype)
         after, rows = head.log_prob(embedding(ids)), embedding(ids)
     plain = copy.deepcopy(embedding)
-    plain.shared_rows = 0
+    plain.shared_stops = ()
     assert_close(rows, plain(ids))
     assert_close(after, F.linear(rows, plain.whole_table(), head.bias).log_softmax(-1))
     assert not torch.allclose(after.float(), before.float())
@@ -201,7 +189,7 @@ def test_several_backward_passes_and_second_derivatives():
     assert_close([a + b for a, b in zip(*apart, strict=True)], [p.grad for p in parameters])
 
     plain = copy.deepcopy(embedding)
-    plain.shared_rows = 0
+    plain.shared_stops = ()
 
     def penalty(embedding):
         own = list(embedding.parameters())

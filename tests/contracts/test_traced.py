@@ -62,7 +62,7 @@ def test_an_id_out_of_range_is_no_row_there_either(id_):
 _SCRIPT = """
 import warnings
 import torch
-from makers import OURS, V, M
+from makers import HEADS, OURS, V, M
 torch.set_num_threads(1)
 warnings.simplefilter("ignore")
 ids = torch.tensor([[3, 9, 3], [V - 1, 0, 21]])
@@ -79,6 +79,20 @@ for name in CASES:
     exported = torch.export.export(embedding, (ids,), dynamic_shapes=axes).module()
     torch.testing.assert_close(exported(ids.T), embedding(ids.T))
     print("same", name)
+for name in HEAD_CASES:
+    torch._dynamo.reset()
+    model = HEADS[name]().eval()
+    hidden, ids = torch.randn(5, model["head"].in_features), torch.randint(V, (5,))
+    compiled = torch.compile(model["head"].log_prob, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(hidden), model["head"].log_prob(hidden))
+    model.train()
+    step = lambda h, i: model["head"](h, i) + model["embedding"](i).square().sum()
+    losses = [torch.compile(step, backend="aot_eager")(hidden, ids), step(hidden, ids)]
+    torch.testing.assert_close(*losses)
+    parameters = list(model.parameters())
+    found = [torch.autograd.grad(x.sum(), parameters, materialize_grads=True) for x in losses]
+    torch.testing.assert_close(*found)
+    print("same", name)
 """
 
 
@@ -94,12 +108,15 @@ def test_compiled_and_exported_they_give_the_same_rows():
         "define-no-reduce",
         "hash",
     ]
+    heads = ["tied-to-define", "adaptive-of-define", "adaptive-of-bands-first"]
     paths = [str(Path(define.__file__).parents[1]), str(Path(__file__).parent)]
     done = subprocess.run(
-        [sys.executable, "-c", f"CASES = {cases}\n{_SCRIPT}"],
+        [sys.executable, "-c", f"CASES, HEAD_CASES = {cases}, {heads}\n{_SCRIPT}"],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.stdout.split("\n")[:-1] == [f"same {name}" for name in cases], done.stderr[-3000:]
+    assert done.stdout.split("\n")[:-1] == [f"same {name}" for name in cases + heads], done.stderr[
+        -3000:
+    ]

@@ -1,6 +1,6 @@
 """What embeddings share: the contract of `torch.nn.Embedding`, computed once per distinct id."""
 
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Any
 
 import torch
@@ -61,7 +61,7 @@ class Embedding(Member):
         self.embedding_dim = embedding_dim
         self.padding_idx = check_padding(padding_idx, num_embeddings)
         self.std = std
-        self.shared_rows = 0
+        self.shared_stops: tuple[int, ...] = ()
         self._made = StepCache()
 
     def forward(self, ids: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch features"]:
@@ -81,20 +81,22 @@ class Embedding(Member):
             raise TypeError(f"ids must be a tensor of int64 or int32, not {kind}.")
         if is_traced(ids):
             return self._traced(ids)
-        shared = 0 if self._is_hooked() else self.shared_rows
-        if shared == self.num_embeddings and ids.numel():
+        stops = () if self._is_hooked() else self.shared_stops
+        if stops == (self.num_embeddings,) and ids.numel():
             if ids.device.type == "cpu":
                 self._check_ids(*(int(id_) for id_ in ids.aminmax()))
             return look_up(ids, self.made_rows())
         distinct, positions = torch.unique(ids, return_inverse=True)
         if distinct.device.type == "cpu" and len(distinct):  # sorted: the ends tell it all
             self._check_ids(int(distinct[0]), int(distinct[-1]))
-        if shared:
-            first = int(torch.searchsorted(distinct, shared))
-            rows = [look_up(distinct[:first], self.made_rows(shared))]
-            rows.append(self._padded_rows(distinct[first:]))
-            return F.embedding(positions, torch.cat(rows))
-        return F.embedding(positions, self._padded_rows(distinct))
+        rows, start, i = [], 0, 0
+        for stop in stops:
+            j = int(torch.searchsorted(distinct, stop))
+            if i < j:
+                rows.append(look_up(distinct[i:j] - start, self.made_rows(stop, start)))
+            start, i = stop, j
+        rows.append(self._padded_rows(distinct[i:]))
+        return F.embedding(positions, torch.cat(rows) if len(rows) > 1 else rows[0])
 
     def _check_ids(self, *ids: int) -> None:
         for id_ in ids:
@@ -139,24 +141,28 @@ class Embedding(Member):
             ids = self._ids(self.num_embeddings)
             return torch.cat([self._padded_rows(chunk) for chunk in ids.split(_CHUNK)])
 
-    def made_rows(self, count: int | None = None) -> Float[Tensor, "rows features"]:
-        """The first rows of the table (all if omitted) as this step has them, with dropout.
+    def made_rows(self, stop: int | None = None, start: int = 0) -> Float[Tensor, "rows features"]:
+        """Rows of the table (all if nothing is given) as this step has them, with dropout.
 
         They are made once a step: look-ups and output layers read the same tensor until its
-        gradient has been taken or a parameter has changed; in evaluation until one changes.
+        gradient has been taken or a parameter has changed; in evaluation until one changes. Parts
+        that are shared by themselves (:meth:`share_rows`) are made by themselves.
         """
-        count = self.num_embeddings if count is None else count
+        stop = self.num_embeddings if stop is None else stop
         if is_traced(self._ids(0)):
-            return self._padded_rows(self._ids(count))
-        whole = max(count, self.shared_rows)
-        rows = self._made.get(self, lambda: self.first_rows(whole), whole)
-        return rows if count == whole else rows[:count]
+            return self._padded_rows(self._ids(stop, start))
+        inner = (edge for edge in self.shared_stops if start < edge < stop)
+        parts = [
+            self._made.get(self, (i, j), lambda i=i, j=j: self.range_rows(i, j))
+            for i, j in pairwise((start, *inner, stop))
+        ]
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
 
-    def first_rows(self, count: int) -> Float[Tensor, "rows features"]:
-        """Makes the first rows of the table in the present mode, in chunks."""
+    def range_rows(self, start: int, stop: int) -> Float[Tensor, "rows features"]:
+        """Makes a range of the table's rows in the present mode, in chunks."""
         return in_chunks(
             self._padded_rows,
-            self._ids(count),
+            self._ids(stop, start),
             None,
             list(self.parameters()),
             draws=self.training,
@@ -168,22 +174,23 @@ class Embedding(Member):
         # What a linear layer reads, gives to its activation, and what that gives on.
         return 3 * sum(layer.width for layer in self.layers()) or 2 * self.embedding_dim
 
-    def share_rows(self, count: int) -> None:
-        """Lets look-ups index the first rows as :meth:`made_rows` gives them, at least `count`.
+    def share_rows(self, *stops: int) -> None:
+        """Lets look-ups index the rows that :meth:`made_rows` gives, in parts that end at `stops`.
 
         Output layers that read computed rows call it. A forward hook within the embedding, such as
         the dropout of whole words, is for the input alone: look-ups are then made by themselves.
         """
-        self.shared_rows = max(self.shared_rows, count)
+        self.shared_stops = tuple(sorted({*self.shared_stops, *stops}))
 
     def resize(self, num_embeddings: int, mean: bool = False) -> None:
-        whole = self.shared_rows == self.num_embeddings
+        before = self.num_embeddings
         super().resize(num_embeddings, mean)
-        self.shared_rows = num_embeddings if whole else min(self.shared_rows, num_embeddings)
+        stops = (num_embeddings if stop == before else stop for stop in self.shared_stops)
+        self.shared_stops = tuple(stop for stop in stops if stop <= num_embeddings)
 
-    def _ids(self, count: int) -> Tensor:
+    def _ids(self, stop: int, start: int = 0) -> Tensor:
         like = next(chain(self.parameters(), self.buffers()))
-        return torch.arange(count, device=like.device)
+        return torch.arange(start, stop, device=like.device)
 
     @torch.no_grad()
     def to_embedding(self) -> nn.Embedding:

@@ -44,6 +44,10 @@ class Band:
     @property
     def table(self) -> Tensor:
         """(stop - start, width), of a computed table as the step has it."""
+        return self.read()
+
+    def read(self) -> Tensor:
+        """The same as a method."""
         source = self.source
         table = source if isinstance(source, Tensor) else source.made_rows()
         if self.padding_idx is None:
@@ -163,8 +167,8 @@ class Member(nn.Module, ABC):
         """The bands of the Map, of which there is at least one; None if there is no Map."""
         return None
 
-    def made_rows(self, count: int | None = None) -> Tensor:
-        """The first rows of the table (all if omitted) as a step has them."""
+    def made_rows(self, stop: int | None = None, start: int = 0) -> Tensor:
+        """Rows of the table (all if nothing is given) as a step has them."""
         raise NotImplementedError
 
     def unit_parameters(self) -> list[nn.Parameter]:

@@ -126,15 +126,15 @@ class FactorizedEmbedding(Embedding):
     def rows(self, ids: Int[Tensor, " rows"]) -> Float[Tensor, "rows features"]:
         return self.from_map(self.map(ids))
 
-    def first_rows(self, count: int) -> Float[Tensor, "rows features"]:
+    def range_rows(self, start: int, stop: int) -> Float[Tensor, "rows features"]:
         def make(ids: Tensor, e_i: Tensor) -> Tensor:
             return self.without_padding(ids, self.from_map(e_i))
 
         # The Map's rows as a whole: a look-up in each chunk would have a gradient of its size.
-        e_i = made_rows(self.map, count)
+        e_i = made_rows(self.map, stop, start)
         return in_chunks(
             make,
-            self._ids(count),
+            self._ids(stop, start),
             e_i,
             self.unit_parameters(),
             draws=self.training,

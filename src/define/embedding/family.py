@@ -163,18 +163,18 @@ def set_rows(embedding: nn.Module, ids: Tensor, rows: Tensor) -> Tensor:
     return rows.new_zeros(len(rows))
 
 
-def made_rows(embedding: nn.Module, count: int | None = None) -> Tensor:
-    """The first rows of a table (all if omitted) as a step has them, made once a step."""
+def made_rows(embedding: nn.Module, stop: int | None = None, start: int = 0) -> Tensor:
+    """Rows of a table (all if nothing is given) as a step has them, made once a step."""
     if isinstance(embedding, Embedding):
-        return embedding.made_rows(count)
+        return embedding.made_rows(stop, start)
     weight = cast(Tensor, embedding.weight)
-    return weight if count in (None, len(weight)) else weight[:count]
+    return weight if start == 0 and stop in (None, len(weight)) else weight[start:stop]
 
 
-def share_rows(embedding: nn.Module, count: int) -> None:
-    """Lets look-ups in an embedding index what :func:`made_rows` gives."""
+def share_rows(embedding: nn.Module, *stops: int) -> None:
+    """Lets look-ups in an embedding index what :func:`made_rows` gives, in parts up to `stops`."""
     if isinstance(embedding, Embedding):
-        embedding.share_rows(count)
+        embedding.share_rows(*stops)
 
 
 def whole_table(embedding: nn.Module) -> Tensor:

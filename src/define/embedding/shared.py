@@ -12,7 +12,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 __all__ = ["StepCache", "in_chunks", "look_up"]
 
 _CHUNK = 2048  # rows made at a time
-_KEPT = 2**22  # numbers kept for the gradient; what is beyond is computed again
+_KEPT = 2**21  # numbers kept for the gradient; what is beyond is computed again
 
 
 _steps = 0  # of all optimizers
@@ -28,43 +28,41 @@ register_optimizer_step_post_hook(_count_step)
 
 
 class StepCache:
-    """Keeps a computed tensor for as long as one step may use it.
+    """Keeps computed tensors for as long as one step may use them.
 
-    It is let go when its gradient has been taken, and when anything changed that it depends on: a
-    parameter (also in place, and by any optimizer of torch), a mode, the type of autocast. Copies
-    of a module start without one.
+    Each is let go when its gradient has been taken, and all when anything changed that they depend
+    on: a parameter (also in place, and by any optimizer of torch), a mode, the type of autocast.
+    Copies of a module start without any.
     """
 
     def __init__(self) -> None:
-        self._key: Any = None
+        self._state: Any = None
         self._parts: list[Tensor] = []
-        self._value: Tensor | None = None
+        self._values: dict[Any, Tensor] = {}
 
-    def get(self, module: nn.Module, make: Callable[[], Tensor], *further: object) -> Tensor:
-        """What `make` gives from a module, made anew if it may have changed."""
+    def get(self, module: nn.Module, name: object, make: Callable[[], Tensor]) -> Tensor:
+        """What `make` gives from a module under a name, made anew if it may have changed."""
         parts = [*module.parameters(), *module.buffers()]
-        state = [
+        versions = [
             (id(p), p.data_ptr(), p.dtype, 0 if p.is_inference() else p._version) for p in parts
         ]
         device = parts[0].device.type
         autocast = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device)
         modes = [part.training for part in module.modules()]
-        key = (
-            (state, modes, autocast, _steps),
-            (torch.is_grad_enabled(), torch.is_inference_mode_enabled()),
-        )
-        if self._value is None or self._key != (key, further):
-            self.drop()  # before there are two
+        grad = (torch.is_grad_enabled(), torch.is_inference_mode_enabled())
+        state = (versions, modes, autocast, grad, _steps)
+        if self._state != state:
+            # The parameters are kept too: an id is another's as soon as its object is gone.
+            self._state, self._parts, self._values = state, parts, {}
+        if name not in self._values:
             value = make()
             if value.requires_grad:
-                value.register_hook(lambda _: self.drop())
-            # The parameters are kept too: an id is another's as soon as its object is gone.
-            self._key, self._parts, self._value = (key, further), parts, value
-        return self._value
+                value.register_hook(lambda _: self._drop(name))
+            self._values[name] = value
+        return self._values[name]
 
-    def drop(self) -> None:
-        """Lets the tensor go."""
-        self._key, self._parts, self._value = None, [], None
+    def _drop(self, name: object) -> None:
+        self._values.pop(name, None)
 
     def __deepcopy__(self, memo: dict[int, object]) -> "StepCache":
         return StepCache()

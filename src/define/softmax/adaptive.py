@@ -1,14 +1,17 @@
 """Adaptive softmax, tied to the Map of an embedding."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from define.embedding import Band, bands, map_bands, share_rows, tied_table
+from define.embedding import Band, Embedding, bands, made_rows, map_bands, share_rows, tied_table
 from define.embedding.tables import check_cutoffs, table_size
 from define.softmax.base import OutputLayer, Tied, own_projection, reset_projection
 from define.softmax.chunked import chunked_nll, chunks
@@ -20,9 +23,14 @@ __all__ = ["AdaptiveSoftmax"]
 class _Band:
     """Table and bias of a band's words, and what brings hidden states to the table's width."""
 
-    table: Tensor
+    make: Callable[[], Tensor]
     bias: Tensor | None
     matrix: Tensor | None
+
+    @property
+    def table(self) -> Tensor:
+        """(words, width); a computed one is made when it is first asked for."""
+        return self.make()
 
     def reads(self, hidden: Tensor) -> Tensor:
         return hidden if self.matrix is None else hidden @ self.matrix
@@ -138,11 +146,13 @@ class AdaptiveSoftmax(OutputLayer):
         ]
         if first_band_only:
             widths[0], own[0] = map_dim, False
-        made = self.cutoffs[0] if first_band_only else num_classes if parts is None else 0
-        self.tied = Tied(map, made)
+        self.tied = Tied(map)
+        stops = (*self.cutoffs, num_classes)
+        if first_band_only or parts is None:
+            share_rows(map, *stops[:1] if first_band_only else stops)
         for band in map_bands(map) or () if first_band_only else parts or ():
             if isinstance(band.source, nn.Module):
-                share_rows(band.source, band.stop - band.start)
+                share_rows(band.source, *(stops if parts is None else [band.stop - band.start]))
         self.sizes = tuple(
             stop - start
             for start, stop in zip((0, *self.cutoffs), (*self.cutoffs, num_classes), strict=True)
@@ -179,22 +189,27 @@ class AdaptiveSoftmax(OutputLayer):
 
     def _bands(self) -> list[_Band]:
         """The bands as they are now; asked for once in a call."""
-        biases = [None] * len(self.sizes) if self.bias is None else self.bias.split(self.sizes)
         map = self.tied.module
         parts = map_bands(map) if self.first_band_only else bands(map)
-        first = [self.tied.rows(self.sizes[0])] if self.first_band_only else []
-        if parts is not None and len(parts) > 1:
-            tables = first + [band.table for band in parts[len(first) :]]
+        one: nn.Module | Tensor = map
+        if parts is not None and len(parts) == 1:
+            parts, one = None, parts[0].source
+        matrices: list[Tensor | None] = [None] * len(self.sizes)
+        if parts is not None:
+            tables = [partial(Band.read, band) for band in parts]
             matrices = [band.projection for band in parts]
+        elif isinstance(one, Embedding):
+            edges = pairwise((0, *self.cutoffs, self.num_classes))
+            tables = [partial(one.made_rows, stop, start) for start, stop in edges]
         else:
-            rows = self.tied.rows() if parts is None else parts[0].table
+            weight = one if isinstance(one, Tensor) else cast(Tensor, one.weight)
             # Not slices: the backward pass of each would fill a whole table with zeros.
-            tables = first + list(rows.split(self.sizes))[len(first) :]
-            matrices = [None] * len(self.sizes)
-        if first:
-            matrices[0] = None
+            tables = [partial(Tensor.view_as, part, part) for part in weight.split(self.sizes)]
+        if self.first_band_only:
+            tables[0], matrices[0] = partial(made_rows, map, self.sizes[0]), None
         for b, matrix in self.projections.items():
             matrices[int(b)] = matrix
+        biases = [None] * len(self.sizes) if self.bias is None else self.bias.split(self.sizes)
         return [_Band(*band) for band in zip(tables, biases, matrices, strict=True)]
 
     def _head(self, band: _Band) -> tuple[Tensor, Tensor | None]:

@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from define.embedding import made_rows, share_rows
-from define.embedding.tables import check_sizes, table_size
+from define.embedding import made_rows
+from define.embedding.tables import check_sizes
 from define.softmax.chunked import IGNORED
 
 __all__ = ["OutputLayer"]
@@ -122,17 +122,13 @@ class Tied:
     keeps them tied.
     """
 
-    def __init__(self, module: nn.Module, count: int | None = None) -> None:
+    def __init__(self, module: nn.Module) -> None:
         self.module = module
-        share_rows(module, table_size(module)[0] if count is None else count)
-
-    def rows(self, count: int | None = None) -> Tensor:
-        """The first rows of the table (all if omitted), those that look-ups of a step read too."""
-        return made_rows(self.module, count)
 
     @property
     def weight(self) -> Tensor:
-        return self.rows()
+        """The table; rows that are computed are those that look-ups of a step read too."""
+        return made_rows(self.module)
 
 
 def own_projection(

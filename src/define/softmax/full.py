@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from define.embedding.base import table_size
+from define.embedding import share_rows
+from define.embedding.tables import table_size
 from define.softmax.base import OutputLayer, Tied, own_projection, reset_projection
 from define.softmax.chunked import chunked_nll, chunks
 
@@ -134,6 +135,7 @@ class TiedSoftmax(_FullSoftmax):
         in_features = map_dim if in_features is None else in_features
         super().__init__(in_features, num_classes, ignore_index)
         self.tied = Tied(map)
+        share_rows(map, num_classes)
         self.projection = own_projection(in_features, map_dim, device, dtype)
         self.bias = (
             nn.Parameter(torch.zeros(num_classes, device=device, dtype=dtype)) if bias else None
