@@ -1,11 +1,11 @@
 """A text as a vocabulary and ids, and what there is to say about it."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ from define.data.ids import (
 from define.data.subwords import Subwords
 from define.data.vocabulary import END_OF_LINE, UNKNOWN, Vocabulary
 
-__all__ = ["SPLITS", "Corpus", "Statistics"]
+__all__ = ["SPLITS", "Corpus", "Source", "Statistics"]
 
 SPLITS = ("train", "valid", "test")
 
@@ -79,45 +79,44 @@ class Statistics:
         )
 
 
+class Source(Protocol):
+    """Where a text is and what is to become of it; the attributes are those of `Text`."""
+
+    @property
+    def vocabulary(self) -> Path | None: ...
+    @property
+    def max_size(self) -> int | None: ...
+    @property
+    def min_count(self) -> int | None: ...
+    @property
+    def cache(self) -> Path | None: ...
+    @property
+    def tokens(self) -> int | None: ...
+    @property
+    def tokenizer(self) -> Literal["bpe"] | Path | None: ...
+    @property
+    def size(self) -> int: ...
+
+    def files(self, split: str) -> Sequence[Path]:
+        """The files of a split; raises a `FileNotFoundError` if there are none."""
+        ...
+
+
 class Corpus:
     """A vocabulary and the ids of each split.
 
     Args:
-        locate: Gives the files of a split, or raises `FileNotFoundError`.
-        vocabulary: See `Text`.
-        max_size: See `Text`.
-        min_count: See `Text`.
-        cache: See `Text`.
-        tokens: See `Text`.
-        tokenizer: See `Text`.
-        size: See `Text`.
+        source: Where they come from.
 
     Raises:
-        ValueError: If `tokens` is below 1.
+        ValueError: If it asks for fewer than one token.
     """
 
-    def __init__(
-        self,
-        locate: Callable[[str], Sequence[Path]],
-        vocabulary: Path | None = None,
-        *,
-        max_size: int | None = None,
-        min_count: int | None = None,
-        cache: Path | None = None,
-        tokens: int | None = None,
-        tokenizer: Literal["bpe"] | Path | None = None,
-        size: int = 8000,
-    ) -> None:
-        if tokens is not None and tokens < 1:
-            raise ValueError(f"{tokens=} must be at least 1.")
-        self._locate = locate
-        self._given = None if vocabulary is None else Path(vocabulary)
-        self._max_size = max_size
-        self._min_count = min_count
-        self._cache = cache
-        self._tokens = tokens
-        self._subwords = tokenizer
-        self._size = size
+    def __init__(self, source: Source) -> None:
+        if source.tokens is not None and source.tokens < 1:
+            raise ValueError(f"tokens={source.tokens} must be at least 1.")
+        self._source = source
+        self._given = None if source.vocabulary is None else Path(source.vocabulary)
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -141,7 +140,7 @@ class Corpus:
             ModuleNotFoundError: If `tokenizers` is not installed.
             ValueError: As for `vocabulary`.
         """
-        if self._subwords is None:
+        if self._source.tokenizer is None:
             return None
         if self._given is not None:
             return Subwords.read(self._given.with_name(_TOKENIZER))
@@ -225,7 +224,7 @@ class Corpus:
             raise ValueError(f"There is no split {split!r}; the splits are {', '.join(SPLITS)}.")
         if split == "train" and self._given is None:
             return self._learned
-        files, vocabulary = self._locate(split), self.tokenizer or self.vocabulary
+        files, vocabulary = self._source.files(split), self.tokenizer or self.vocabulary
 
         def build(folder: Path) -> dict[str, Any]:
             if isinstance(vocabulary, Vocabulary):
@@ -234,23 +233,23 @@ class Corpus:
                 encode = SubwordIds(vocabulary)
             return write_ids(files, encode, folder / _IDS, self._limit(split))[0]
 
-        source = {**self._source(split, files), "vocabulary": vocabulary.fingerprint}
-        return cached(self._cache, split, source, build)
+        source = {**self._key(split, files), "vocabulary": vocabulary.fingerprint}
+        return cached(self._source.cache, split, source, build)
 
     @cached_property  # once, so that vocabulary and ids agree even if the text changes meanwhile
     def _learned(self) -> Path:
         """The folder with the vocabulary made from the training text and the ids of that text."""
-        files, limit = self._locate("train"), self._limit("train")
-        source = self._source("train", files)
-        if self._subwords is None:
-            source.update(max_size=self._max_size, min_count=self._min_count)
-        elif self._subwords == "bpe":
-            source.update(subwords="bpe", size=self._size)
+        files, limit = self._source.files("train"), self._limit("train")
+        source = self._key("train", files)
+        if self._source.tokenizer is None:
+            source.update(max_size=self._source.max_size, min_count=self._source.min_count)
+        elif self._source.tokenizer == "bpe":
+            source.update(subwords="bpe", size=self._source.size)
         else:
-            source.update(subwords=Subwords.read(Path(self._subwords)).fingerprint)
+            source.update(subwords=Subwords.read(Path(self._source.tokenizer)).fingerprint)
 
         def build(folder: Path) -> dict[str, Any]:
-            if self._subwords is None:
+            if self._source.tokenizer is None:
                 vocabulary, facts = learn_word_ids(files, self._choose, folder / _IDS, limit)
                 vocabulary.write(folder / _WORDS)
             else:
@@ -259,24 +258,24 @@ class Corpus:
                 subwords.write(folder / _TOKENIZER)
             return facts
 
-        return cached(self._cache, "train", source, build)
+        return cached(self._source.cache, "train", source, build)
 
     def _choose(self, counts: Mapping[str, int]) -> Vocabulary:
-        min_count = self._min_count
+        min_count = self._source.min_count
         if min_count is None:
             min_count = 1 if UNKNOWN in counts else 2
-        return Vocabulary.from_counts(counts, max_size=self._max_size, min_count=min_count)
+        return Vocabulary.from_counts(counts, max_size=self._source.max_size, min_count=min_count)
 
     def _first_subwords(self, files: Sequence[Path]) -> Subwords:
-        if self._subwords not in (None, "bpe"):
-            return Subwords.read(Path(self._subwords))
+        if self._source.tokenizer not in (None, "bpe"):
+            return Subwords.read(Path(self._source.tokenizer))
         blocks = read_words(files, self._limit("train"))
         lines = (line for *_, block in blocks for line in block.decode().split("\n"))
-        return Subwords.learn(lines, self._size)
+        return Subwords.learn(lines, self._source.size)
 
-    def _source(self, split: str, files: Sequence[Path]) -> dict[str, object]:
-        found = [content(file, self._cache) for file in files]
+    def _key(self, split: str, files: Sequence[Path]) -> dict[str, object]:
+        found = [content(file, self._source.cache) for file in files]
         return {"files": found, "tokens": self._limit(split)}
 
     def _limit(self, split: str) -> int | None:
-        return self._tokens if split == "train" else None
+        return self._source.tokens if split == "train" else None

@@ -60,18 +60,10 @@ class PyDocs:
 
     def open(self) -> Corpus:
         """The corpus; its parts are built or read when they are first asked for."""
-        return Corpus(
-            self._locate,
-            self.vocabulary,
-            max_size=self.max_size,
-            min_count=self.min_count,
-            cache=self.cache,
-            tokens=self.tokens,
-            tokenizer=self.tokenizer,
-            size=self.size,
-        )
+        return Corpus(self)
 
-    def _locate(self, split: str) -> list[Path]:
+    def files(self, split: str) -> list[Path]:
+        """The files of a split."""
         library = Path(sysconfig.get_path("stdlib"))
         source = {"python": sys.version, "library": str(library)}
 

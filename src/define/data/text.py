@@ -55,18 +55,10 @@ class Text:
 
     def open(self) -> Corpus:
         """The corpus; its parts are built or read when they are first asked for."""
-        return Corpus(
-            self._locate,
-            self.vocabulary,
-            max_size=self.max_size,
-            min_count=self.min_count,
-            cache=self.cache,
-            tokens=self.tokens,
-            tokenizer=self.tokenizer,
-            size=self.size,
-        )
+        return Corpus(self)
 
-    def _locate(self, split: str) -> list[Path]:
+    def files(self, split: str) -> list[Path]:
+        """The files of a split, in the order in which they are read; see `Text`."""
         folder = Path(self.path if split == "train" or not self.evaluation else self.evaluation)
         if not folder.is_dir():
             what = "is a file" if folder.exists() else "does not exist"
