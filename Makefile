@@ -1,4 +1,4 @@
-# make demo   sets up, trains three embeddings on text that is already there, compares them
+# make demo   sets up, trains four embeddings on text that is already there, compares them
 # make test   sets up, runs every check
 # make bench  sets up, measures speed against peers: 5 minutes of one core
 # make fuzz   10,000 damaged files for each reader
@@ -6,7 +6,7 @@
 PYTHON ?= python3
 export OMP_NUM_THREADS ?= 1  # runs go side by side, one core each
 BIN := .venv/bin
-RUNS := demo/standard demo/projected demo/DeFINE
+RUNS := demo/standard demo/projected demo/DeFINE demo/adaptive demo/adaptive-from-text
 
 .PHONY: demo test lint bench fuzz docs clean
 
@@ -18,6 +18,8 @@ demo: .venv/ready
 demo/standard: EMBEDDING := torch.nn.Embedding
 demo/projected: EMBEDDING := ProjectedEmbedding --embedding.map 64
 demo/DeFINE: EMBEDDING := DeFINE
+demo/adaptive: EMBEDDING := AdaptiveEmbedding --embedding.cutoffs '[800,2500]'
+demo/adaptive-from-text: EMBEDDING := AdaptiveEmbedding --embedding.cutoffs '[800,2500]' --training.start_from_text true
 $(RUNS):
 	@$(BIN)/define train pydocs --embedding $(EMBEDDING) --run $@ 2>&1 | grep --line-buffered -v '^|\|^$$'
 
