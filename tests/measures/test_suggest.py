@@ -75,6 +75,12 @@ def test_codes_build_the_widest_that_fit(size, share):
     assert len(found) == (4 if share is None else len(found))
 
 
+def test_methods_are_compared_at_equal_parameters_where_they_are_limited():
+    advice = suggest(50_000, 300, 200_000_000, 3_000_000)
+    assert {x.method for x in advice.suggestions if x.loss is not None} == set(METHODS)
+    assert advice.suggestions[0].method == "adaptive"
+
+
 def test_nothing_is_claimed_far_from_what_was_measured():
     advice = suggest(33_278, 200, 10**7, 300_000)
     assert advice.comparison is None and all(x.loss is None for x in advice.suggestions)
@@ -93,8 +99,8 @@ def test_the_command_says_what_to_take(capsys):
     sizes = ["--num_embeddings", "33278", "--embedding_dim", "200"]
     main(["suggest", *sizes, "--tokens", "6000000"])
     out = capsys.readouterr().out
-    assert out.startswith("Take AdaptiveEmbedding(33_278, 200, cutoffs=(3327, 11647))")
-    assert "+8.8 %" in out and "Penn Treebank, LSTM 2 × 200, 1 epoch" in out
+    assert out.startswith("Take ProjectedEmbedding(33_278, 200, map=96)")
+    assert "+3.2 %" in out and "WikiText-2, LSTM 2 × 200, 3 epochs" in out
     assert "start from its training text" in out and max(map(len, out.splitlines())) <= 100
     main(["suggest", *sizes, "--tokens", "6000000", "--parameters", "300000"])
     assert capsys.readouterr().out.startswith("Nothing was measured at this size.")

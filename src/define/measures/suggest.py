@@ -113,7 +113,7 @@ def suggest(
         raise ValueError(f"{sizes}, {embedding_dim=} at least {_STEP}.")
     whole = num_embeddings * embedding_dim
     share = None if parameters is None else parameters / whole
-    near = _nearest(backbone, tokens / num_embeddings, share)
+    near = _nearest(backbone, num_embeddings, tokens, share)
     found = []
     with shapes_only():
         for method in _methods(num_embeddings, embedding_dim):
@@ -135,12 +135,17 @@ def suggest(
     return Advice(tuple(sorted(found, key=order)), near, start)
 
 
-def _nearest(backbone: str, tokens_per_word: float, share: float | None) -> Comparison | None:
+def _nearest(
+    backbone: str, num_embeddings: int, tokens: int, share: float | None
+) -> Comparison | None:
     """The comparison to go by; None if none has about so many parameters.
 
-    Half the parameters is as far as 16 times the text: what a narrow table costs, training mends
-    little. A method that was not measured there is as far as 4 times the text.
+    Twice the training tokens for each word are one step away, and half the parameters as far as 16
+    times the tokens: what a narrow table costs, training mends little. Twice the vocabulary is half
+    a step, and so is a method that was not measured there: two steps where parameters are limited,
+    since then methods are to be compared at equal ones.
     """
+    lack = 0.5 if share is None else 2.0
     found = []
     for i, comparison in enumerate(MEASURED):
         results = comparison.results
@@ -148,9 +153,10 @@ def _nearest(backbone: str, tokens_per_word: float, share: float | None) -> Comp
             results = [r for r in results if _far(r, share) <= _SHARE]
         if comparison.backbone == backbone and results:
             far = 0.0 if share is None else min(_far(r, share) for r in results)
-            training = abs(log2(tokens_per_word / comparison.tokens_per_word))
+            training = abs(log2(tokens / num_embeddings / comparison.tokens_per_word))
+            words = abs(log2(num_embeddings / comparison.num_embeddings))
             missing = len(METHODS) - len({r.method for r in results})
-            found.append((4 * far + training + 2 * missing, i, comparison))
+            found.append((4 * far + training + words / 2 + lack * missing, i, comparison))
     return min(found)[2] if found else None
 
 
