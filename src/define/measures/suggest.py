@@ -77,7 +77,7 @@ class Advice:
         if self.start:
             parts.append(
                 "Let it start from its training text (--training.start_from_text true), in an LSTM "
-                f'9 to 15 % of perplexity ("{START}").'
+                f'9 to 19 % of perplexity ("{START}").'
             )
         parts.append("For a table that is trained already, see define compress.")
         text = [f"{head} {first.code}", table, *(fill(part, 100) for part in parts)]
