@@ -117,6 +117,5 @@ def test_compiled_and_exported_they_give_the_same_rows():
         text=True,
         check=False,
     )
-    assert done.stdout.split("\n")[:-1] == [f"same {name}" for name in cases + heads], done.stderr[
-        -3000:
-    ]
+    expected = [f"same {name}" for name in cases + heads]
+    assert done.stdout.splitlines() == expected, done.stderr[-3000:]
