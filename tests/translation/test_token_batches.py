@@ -1,5 +1,3 @@
-from collections import Counter
-
 import numpy as np
 import pytest
 import torch
@@ -24,7 +22,9 @@ def made(count=300, **options):
 
 
 def pairs_of(batches):
-    return [(row[0].item(), t[0].item()) for s, y in batches for row, t in zip(s, y, strict=True)]
+    return [
+        (row[0].item(), t[0].item()) for s, y, _ in batches for row, t in zip(s, y, strict=True)
+    ]
 
 
 @given(
@@ -49,15 +49,16 @@ def test_batches_hold_the_pairs_and_padding():
         found = list(batches)
         assert len(found) == count
         assert sorted(pairs_of(found)) == [(1000 + i, 5000 + i) for i in range(300)]
-        for source, target in found:
+        for source, target, count in found:
+            assert count == (target != -100).sum()
             assert source.numel() + target.numel() <= 100
             assert ((source == 0) == (source == 0).cummax(-1).values).all()  # at the end alone
             assert ((target == 1).sum(-1) == 1).all()
             assert (target[(target == 1).cumsum(-1) == 0] > 1).all()
             after = (target == 1).cumsum(-1) - (target == 1).long() == 1
             assert (target[after] == -100).all()
-        filled = sum((s != 0).sum() + (y != -100).sum() for s, y in found)
-        assert filled / sum(s.numel() + y.numel() for s, y in found) > 0.8, epoch
+        filled = sum((s != 0).sum() + (y != -100).sum() for s, y, _ in found)
+        assert filled / sum(s.numel() + y.numel() for s, y, _ in found) > 0.8, epoch
 
 
 def test_epochs_differ_and_seeds_decide():
@@ -84,21 +85,23 @@ def test_a_position_goes_on_exactly(done):
     while len(found) < len(expected):
         found += [pairs_of([batch]) for batch in again]
     assert found == expected
-    for wrong, name in (({"seed": 4}, "seed=3"), ({"world_size": 2}, "world_size=1")):
+    for wrong, name in (({"seed": 4}, "seed=3"), ({"shuffle": False}, "shuffle=True")):
         with pytest.raises(ValueError, match=name):
             made(**{"seed": 3, **wrong}).load_state_dict(state)
 
 
-def test_ranks_share_the_batches():
-    ranks = [made(rank=rank, world_size=3) for rank in range(3)]
-    assert len({len(rank) for rank in ranks}) == 1
-    found = Counter(pair for rank in ranks for pair in pairs_of(rank))
-    assert set(found.values()) == {1}
-    assert len(found) > 280  # those of up to two batches are left out
-    ranks = [made(rank=rank, world_size=3, shuffle=False) for rank in range(3)]
-    assert len({len(rank) for rank in ranks}) == 1
-    counted = [(s, y) for rank in ranks for s, y in rank if (y != -100).any()]
-    assert sorted(pairs_of(counted)) == [(1000 + i, 5000 + i) for i in range(300)]
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize("world_size", [2, 3, 64])
+def test_ranks_share_each_batch(shuffle, world_size):
+    """Whatever their number; one that has no pair of a batch has padding."""
+    whole = made(shuffle=shuffle)
+    ranks = [made(shuffle=shuffle, rank=rank, world_size=world_size) for rank in range(world_size)]
+    assert {len(rank) for rank in ranks} == {len(whole)}
+    for batch, *parts in zip(whole, *ranks, strict=True):
+        assert {part[2] for part in parts} == {batch[2]} == {int((batch[1] != -100).sum())}
+        counted = [part for part in parts if (part[1] != -100).any()]
+        assert sorted(pairs_of(counted)) == sorted(pairs_of([batch]))
+        assert len(counted) == min(world_size, len(batch[0]))
 
 
 def test_arguments_are_checked():

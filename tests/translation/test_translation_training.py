@@ -72,7 +72,7 @@ def test_padding_has_no_part_in_the_loss(folder):
         module.losses((source[1:, :2], targets[1:, :2]), 0.1)[1],
     ]
     torch.testing.assert_close(smoothed, torch.cat(alone))
-    assert module.count_tokens((source, targets)) == 5
+    assert module.count_tokens((source, targets, 5)) == 5
     with pytest.raises(ValueError, match="label_smoothing=1"):
         Translating(model, experiment(folder, small_define).training, 10, 1)
 

@@ -4,8 +4,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
-from torch import Tensor
-
 __all__ = ["PlannedBatches"]
 
 Place = TypeVar("Place")
@@ -29,14 +27,14 @@ class PlannedBatches(ABC, Generic[Place]):
         """What each batch of an epoch is to hold."""
 
     @abstractmethod
-    def _read(self, place: Place) -> tuple[Tensor, Tensor]:
+    def _read(self, place: Place) -> Any:  # noqa: ANN401
         """One batch."""
 
     def __len__(self) -> int:
         """The number of batches of the epoch of the next batch."""
         return len(self._plan)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[Any]:
         """Yields the batches that are left of the epoch of the next batch."""
         first = self._batch if self._resuming else 0
         self._resuming = False

@@ -102,7 +102,7 @@ def wikipedia_transformer_xl_small(
         num_embeddings, embedding_dim, cutoffs=WIKITEXT_103_CUTOFFS
     ),
     embedding_dim: int = 256,
-    embedding_std: float = 0.05,
+    embedding_std: float = 0.02,
     num_layers: int = 5,
     num_heads: int = 4,
     head_dim: int = 64,

@@ -152,7 +152,7 @@ class TranslationExperiment(Experiment["TranslationModel", ParallelText, Fitting
         """Target tokens of a split and their negative log-likelihoods in nats, both (tokens,)."""
         model, device = self._placed(), self.device
         found = []
-        for source, target in self._batches(split, shuffle=False):
+        for source, target, _ in self._batches(split, shuffle=False):
             nll = model(source.to(device), target.to(device)).cpu()
             found.append((target[target != IGNORED], nll[target != IGNORED]))
         targets, losses = zip(*found, strict=True)

@@ -1,5 +1,7 @@
 """Batches of sentence pairs, bounded by tokens and made of sentences of similar length."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -12,7 +14,7 @@ from define.translation.parallel import Sentences
 _POOL = 64  # batches' worth of pairs that are sorted together
 
 
-class TokenBatches(PlannedBatches[tuple[np.ndarray, bool]]):
+class TokenBatches(PlannedBatches[np.ndarray]):
     """Pairs of sentences in batches of at most `max_tokens` places, padding counted.
 
     The pairs of an epoch are shuffled by `(seed, epoch)`, cut into pools, sorted by length within
@@ -20,9 +22,9 @@ class TokenBatches(PlannedBatches[tuple[np.ndarray, bool]]):
     company nor its place is the same in the next epoch. Each pair comes once an epoch. The number
     of batches varies a little from epoch to epoch.
 
-    With several ranks, rank r takes every `world_size`-th batch. In training the last few
-    that do not go round are left out; in evaluation (`shuffle=False`) they go round by batches
-    whose targets are all padding, which count for nothing.
+    The batches are the same for any number of ranks: rank r takes every `world_size`-th pair of
+    each. A batch is (source, targets, count): `count` are the target tokens over all ranks, and a
+    rank without a pair has one whose targets are all padding.
 
     `state_dict` and `load_state_dict` are as in `Segments`.
 
@@ -72,38 +74,28 @@ class TokenBatches(PlannedBatches[tuple[np.ndarray, bool]]):
                 "max_tokens": max_tokens,
                 "shuffle": shuffle,
                 "seed": seed,
-                "world_size": world_size,
             }
         )
 
-    def _read(self, place: tuple[np.ndarray, bool]) -> tuple[Tensor, Tensor]:
-        pairs, counts = place
-        source = [self._source[i] for i in pairs]
-        target = [self._target[i] for i in pairs]
-        padded = pad_sequence(target, batch_first=True, padding_value=PADDING)
+    def _read(self, place: np.ndarray) -> tuple[Tensor, Tensor, int]:
+        mine = place[self._rank :: self._world_size]
+        pairs = mine if len(mine) else place[:1]  # a batch of fewer pairs than there are ranks
+        target = pad_sequence([self._target[i] for i in pairs], True, PADDING)
         return (
-            pad_sequence(source, batch_first=True, padding_value=self._padding),
-            padded if counts else torch.full_like(padded, PADDING),
+            pad_sequence([self._source[i] for i in pairs], True, self._padding),
+            target if len(mine) else torch.full_like(target, PADDING),
+            int(self._target.lengths[place].sum()),
         )
 
-    def _make_plan(self, epoch: int) -> list[tuple[np.ndarray, bool]]:
-        """The pairs of each batch of this rank, and whether their targets count."""
-        draw = np.random.default_rng((self._seed, epoch))
-        batches = token_plan(
-            self._source.lengths,
-            self._target.lengths,
-            self._max_tokens,
-            draw if self._shuffle else None,
-        )
-        size = self._world_size
-        if self._shuffle:
-            rounds = len(batches) // size or 1
-            return [(batches[i % len(batches)], True) for i in self._places(rounds)]
-        rounds = -(-len(batches) // size)
-        return [(batches[min(i, len(batches) - 1)], i < len(batches)) for i in self._places(rounds)]
+    def _make_plan(self, epoch: int) -> list[np.ndarray]:
+        """The pairs of each batch, over all ranks."""
+        draw = np.random.default_rng((self._seed, epoch)) if self._shuffle else None
+        return token_plan(self._source.lengths, self._target.lengths, self._max_tokens, draw)
 
-    def _places(self, rounds: int) -> range:
-        return range(self._rank, rounds * self._world_size, self._world_size)
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if state["setting"].get("world_size", 1) != 1:
+            raise ValueError("The position was saved by version 0.1 with several devices.")
+        super().load_state_dict(state)
 
 
 def token_plan(

@@ -79,19 +79,21 @@ class Translating(TrainingModule):
         super().__init__(model, training, steps)
         self.label_smoothing = label_smoothing
 
-    def count_tokens(self, batch: tuple[Tensor, Tensor]) -> int:
-        return int((batch[1] != IGNORED).sum())
+    def count_tokens(self, batch: tuple[Tensor, Tensor, int]) -> int:
+        return batch[2]
 
-    def training_step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
-        nll, smoothed = self.losses(batch, self.label_smoothing)
-        loss = smoothed.mean()
+    def training_step(self, batch: tuple[Tensor, Tensor, int]) -> Tensor:
+        nll, smoothed = self.losses(batch[:2], self.label_smoothing)
+        # Gradients are averaged over devices, whose shares of the tokens differ.
+        share = self.trainer.world_size / batch[2]
+        loss = smoothed.sum() / max(1, len(nll)) * (len(nll) * share)
         self.check(loss)
         self.log("train_loss", loss, prog_bar=True)
-        self.log("train_nll", nll.detach().mean())
+        self.log("train_nll", nll.detach().sum() * share)
         return loss
 
-    def validation_step(self, batch: tuple[Tensor, Tensor]) -> None:
-        nll, _ = self.losses(batch, 0.0)
+    def validation_step(self, batch: tuple[Tensor, Tensor, int]) -> None:
+        nll, _ = self.losses(batch[:2], 0.0)
         self.add_validation(nll.sum(), len(nll))
 
     def losses(self, batch: tuple[Tensor, Tensor], smoothing: float) -> tuple[Tensor, Tensor]:
