@@ -16,6 +16,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 import torch
 from compression_tasks import Sentences, StaticSentences, Task, Words
@@ -34,13 +35,18 @@ def ours(table: Tensor, weights: Tensor, budget: int) -> Made:
     return found.embedding.weight.detach(), found.taken.bytes
 
 
+def _rounded(table: Tensor, bits: int, scale_size: int | None = None) -> Made:
+    made = RoundedEmbedding.from_pretrained(table, bits=bits, scale_size=scale_size)
+    return cast(Tensor, made.weight).detach(), stored_bytes(made)
+
+
 def rows(bits: int, scale_size: int | None = None) -> Method:
     """Plain rows of a few bits."""
 
     def make(table: Tensor, weights: Tensor, budget: int) -> Made | None:
         del weights
-        made = RoundedEmbedding.from_pretrained(table, bits=bits, scale_size=scale_size)
-        return (made.weight.detach(), size) if (size := stored_bytes(made)) <= budget else None
+        made = _rounded(table, bits, scale_size)
+        return made if made[1] <= budget else None
 
     return make
 
@@ -89,7 +95,7 @@ def rotated_product_codes(table: Tensor, weights: Tensor, budget: int) -> Made |
     turned = rotation.apply(points)
     codes = faiss.ProductQuantizer(width, books, 8)
     codes.train(turned)
-    made = rotation.reverse_transform(codes.decode(codes.compute_codes(turned)))
+    made = rotation.reverse_transform(codes.decode(codes.compute_codes(turned)))  # pyright: ignore[reportCallIssue]
     size = books * len(table) + 256 * width * 2 + width * width * 2
     return torch.from_numpy(made), size
 
@@ -106,10 +112,9 @@ def svd(bits: int) -> Method:
         w = (weights / weights.sum())[:, None]
         mean = (w * table).sum(0)
         axes = torch.linalg.eigh((w * (table - mean)).mT @ (table - mean))[1].flip(1)[:, :rank]
-        left = RoundedEmbedding.from_pretrained((table - mean) @ axes, bits=bits)
-        right = RoundedEmbedding.from_pretrained(axes.mT.contiguous(), bits=8)
-        made = left.weight @ right.weight + mean
-        return made.detach(), stored_bytes(left) + stored_bytes(right) + 2 * width
+        left, size_left = _rounded((table - mean) @ axes, bits)
+        right, size_right = _rounded(axes.mT.contiguous(), 8)
+        return left @ right + mean, size_left + size_right + 2 * width
 
     return make
 
@@ -119,9 +124,8 @@ def pruned(table: Tensor, weights: Tensor, budget: int) -> Made:
     size, width = table.shape
     kept = weights.argsort(descending=True)[: (budget - 2 * width - size // 8) // (width + 2)]
     made = ((weights[:, None] * table).sum(0) / weights.sum()).expand_as(table).clone()
-    rounded = RoundedEmbedding.from_pretrained(table[kept], bits=8)
-    made[kept] = rounded.weight.detach()
-    return made, stored_bytes(rounded) + 2 * width + size // 8
+    made[kept], used = _rounded(table[kept], 8)
+    return made, used + 2 * width + size // 8
 
 
 def row_means(table: Tensor, weights: Tensor, budget: int) -> Made:
@@ -134,8 +138,8 @@ def row_means(table: Tensor, weights: Tensor, budget: int) -> Made:
     means = faiss.Kmeans(width, count, niter=6, max_points_per_centroid=10**6)
     means.train(points, weights=(weights / weights.mean()).float().numpy())
     nearest = torch.from_numpy(means.index.search(points, 1)[1][:, 0])
-    rounded = RoundedEmbedding.from_pretrained(torch.from_numpy(means.centroids), bits=8)
-    return rounded.weight.detach()[nearest], stored_bytes(rounded) + 2 * size
+    made, used = _rounded(torch.from_numpy(means.centroids), 8)
+    return made[nearest], used + 2 * size
 
 
 def residual_codes(table: Tensor, weights: Tensor, budget: int) -> Made | None:
@@ -206,7 +210,10 @@ def measured(
     for share in shares:
         for name in names:
             start = time.process_time()
-            made = METHODS[name]()(table, counts**power, int(share * 4 * table.numel()))
+            try:
+                made = METHODS[name]()(table, counts**power, int(share * 4 * table.numel()))
+            except ValueError:  # too few bytes
+                made = None
             if made is None:
                 continue
             approximation, size = made
