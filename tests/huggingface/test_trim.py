@@ -5,6 +5,7 @@ import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from define.__main__ import main
+from define.huggingface.sample import count_tokens
 from define.huggingface.trim import trim
 
 TEXT = [f"the {a}{b}ing of {b}{a}s and un{a}able {i}" for a in ("read", "jump", "lift") for b in
@@ -93,6 +94,12 @@ def test_the_command_trims_before_it_compresses(tmp_path, capsys):
 def test_a_slow_tokenizer_is_refused():
     with pytest.raises(TypeError, match="must be a fast tokenizer"):
         trim(tiny_models.gpt2(), Slow(), KEPT)
+
+
+def test_line_ends_are_counted_where_they_are_tokens():
+    tokenizer = tokenizer_of("bpe")
+    counts = count_tokens(tokenizer, KEPT, len(tokenizer))
+    assert counts[tokenizer.get_vocab()["Ċ"]] == len(KEPT)
 
 
 class Slow:

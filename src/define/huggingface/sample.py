@@ -29,7 +29,9 @@ _LINES = 16  # in one forward pass
 def count_tokens(
     tokenizer: PreTrainedTokenizerBase, lines: Iterable[str], num_embeddings: int
 ) -> Float[Tensor, " num_embeddings"]:
-    """How often a tokenizer gives each id for a text, with the ids that it puts around a line.
+    """How often a tokenizer gives each id for a text, with its line ends and what it puts around.
+
+    Where the end of a line is a token, it is the most frequent one of many texts.
 
     Raises:
         ValueError: If there is no line.
@@ -37,7 +39,8 @@ def count_tokens(
     counts = torch.zeros(num_embeddings, dtype=torch.float64)
     remaining = iter(lines)
     while batch := list(islice(remaining, _BATCH)):
-        for ids in cast(Any, tokenizer)(batch, verbose=False)["input_ids"]:
+        ended = [f"{line}\n" for line in batch]
+        for ids in cast(Any, tokenizer)(ended, verbose=False)["input_ids"]:
             counts += torch.bincount(torch.tensor(ids, dtype=torch.int64), minlength=num_embeddings)
     if not counts.any():
         raise ValueError("The text has no tokens to count.")
