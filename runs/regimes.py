@@ -21,7 +21,6 @@ import subprocess
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +112,7 @@ REGIMES = {
         (1.06,),
         15,
         (20.0, 10.0, 30.0),
-        optimizer=partial(torch.optim.SGD),
+        optimizer=torch.optim.SGD,
         schedule=StepDecay((0.75,), 0.1),
     ),
     "wikitext-2-lstm": Regime(lstm, (2500, 10_000), (1.8, 3.9), 6, (0.008, 0.004, 0.012)),

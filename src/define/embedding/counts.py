@@ -100,11 +100,12 @@ def count_vectors(
 
     draw = torch.Generator().manual_seed(seed)
     rank = min(embedding_dim + 20, num_embeddings, 2 * contexts)
+    transposed = matrix.mT
     basis = torch.linalg.qr(matrix @ torch.randn(2 * contexts, rank, generator=draw))[0]
     for _ in range(2):  # powers: the spectrum falls slowly
-        basis = torch.linalg.qr(matrix.mT @ basis)[0]
+        basis = torch.linalg.qr(transposed @ basis)[0]
         basis = torch.linalg.qr(matrix @ basis)[0]
-    _, values, vectors = torch.linalg.svd(matrix.mT @ basis, full_matrices=False)
+    _, values, vectors = torch.linalg.svd(transposed @ basis, full_matrices=False)
     rows = (basis @ vectors.mT * values.sqrt())[:, :embedding_dim]
     rows = F.pad(rows, (0, embedding_dim - rows.shape[1]))  # a vocabulary smaller than m
     rows = rows @ torch.linalg.qr(torch.randn(embedding_dim, embedding_dim, generator=draw))[0]
