@@ -177,6 +177,7 @@ ODD = {
     ],
     "config.yaml": [
         CONFIG.replace(b"depth: 3", b"depth: -3"),
+        CONFIG.replace(b"approximate: none", b"approximate: oone"),
         b"",
         b"# recipe: text\n",
         b"# recipe: text\nseed: [" * 999,

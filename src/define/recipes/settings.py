@@ -215,8 +215,8 @@ def open_run(folder: Path, data_path: Path | None = None) -> tuple[Experiment, R
         settings["data.path"] = data_path
     try:
         experiment = make_experiment(name, settings)
-    except ValueError as error:
-        if str(run.path) in str(error):
+    except Exception as error:  # classes of torch that are built from it raise their own
+        if isinstance(error, OSError) or str(run.path) in str(error):
             raise
         raise ValueError(f"{run.config} does not make a model: {error}") from error
     run.load_weights(experiment.model)
