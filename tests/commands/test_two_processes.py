@@ -10,8 +10,10 @@ import sys
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from tiny import arguments, experiment
 
+from define.__main__ import main
 from define.data import Segments
 from define.training import Run, mean_nll
 
@@ -102,3 +104,19 @@ def test_two_killed_processes_resume(folder, tmp_path):
     summaries = [json.loads(run.summary.read_text()) for run in (again, whole)]
     for name in ("history", "tokens", "test_perplexity"):
         assert summaries[0][name] == summaries[1][name]
+
+
+def test_a_run_goes_on_with_another_number_of_devices(folder, tmp_path, caplog):
+    more = (
+        *("--training.epochs", "2", "--training.length", "50", "--training.clip", "0"),
+        *("--training.checkpoint_minutes", "0", "--training.learning_rate", "1"),
+        *("--training.optimizer", "torch.optim.SGD"),
+    )
+    whole, run, notes = Run(tmp_path / "whole"), Run(tmp_path / "run"), tmp_path / "rank"
+    main(arguments(folder, whole.path, *more))
+    start(folder, run, notes, *more, killed_at=15)
+    main(arguments(folder, run.path, *more))
+    assert "goes on after epoch 2" in caplog.text
+    ours, theirs = (load_file(r.weights) for r in (run, whole))
+    for name, expected in theirs.items():
+        torch.testing.assert_close(ours[name], expected, rtol=0, atol=1e-6)

@@ -125,5 +125,5 @@ def test_wrong_arguments(arguments, message):
 
 def test_a_position_of_another_setting():
     state = Segments(text(100), 2, 5).state_dict()
-    with pytest.raises(ValueError, match="batch_size=2, but .* batch_size=4"):
+    with pytest.raises(ValueError, match="columns=2, but .* columns=4"):
         Segments(text(100), 4, 5).load_state_dict(state)

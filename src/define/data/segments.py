@@ -1,6 +1,7 @@
 """Batches of contiguous text for truncated backpropagation through time."""
 
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
 import torch
@@ -81,14 +82,24 @@ class Segments(PlannedBatches[tuple[int, int]]):
         super().__init__(
             {
                 "tokens": len(ids),
-                "batch_size": batch_size,
+                "columns": columns,
                 "length": length,
                 "random_lengths": random_lengths,
                 "seed": seed,
                 "drop_last": drop_last,
-                "world_size": world_size,
             }
         )
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Lets the next iteration start at a saved position, of any number of processes.
+
+        Raises:
+            ValueError: If it was saved under another setting: it would mean another place.
+        """
+        setting = dict(state["setting"])
+        if "columns" not in setting:  # version 0.1
+            setting["columns"] = setting["batch_size"] * setting["world_size"]
+        super().load_state_dict({**state, "setting": setting})
 
     @property
     def lengths(self) -> tuple[int, ...]:

@@ -121,9 +121,15 @@ class TrainingModule(pl.LightningModule):
         checkpoint["processes"] = processes
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        mine = checkpoint["processes"][self.trainer.global_rank]
-        self.carried = map_tensors(mine["carried"], lambda t: t.to(self.device))
+        processes, rank = checkpoint["processes"], self.trainer.global_rank
+        mine = processes[rank % len(processes)]
+        carried = mine["carried"]
+        if len(processes) != (size := self.trainer.world_size):  # other devices than before
+            carried = _shared([part["carried"] for part in processes], rank, size)
+        self.carried = map_tensors(carried, lambda t: t.to(self.device))
         torch.set_rng_state(mine["random"])
+        if rank >= len(processes):  # a process that was not there draws numbers of its own
+            torch.manual_seed(torch.initial_seed() + rank)
         if mine["random_gpu"] is not None and self.device.type == "cuda":
             torch.cuda.set_rng_state(mine["random_gpu"], self.device)
 
@@ -142,6 +148,18 @@ class TrainingModule(pl.LightningModule):
 
     def _place(self) -> str:
         return f"in epoch {self.current_epoch + 1}, after {self.global_step} steps"
+
+
+def _shared(states: list[Any], rank: int, world_size: int) -> Any:  # noqa: ANN401
+    """The share of one process in states of others; their second dimension is the batch's."""
+    first = states[0]
+    if isinstance(first, Tensor):
+        return torch.cat(states, 1).chunk(world_size, 1)[rank].contiguous()
+    if isinstance(first, tuple | list):
+        return type(first)(
+            _shared(list(parts), rank, world_size) for parts in zip(*states, strict=True)
+        )
+    return first
 
 
 def map_tensors(state: Any, function: Any) -> Any:  # noqa: ANN401
