@@ -1,6 +1,7 @@
 """What is misspelled is asked back, help is short first, and a closed pipe ends in silence."""
 
 import logging
+import re
 import subprocess
 import sys
 
@@ -100,7 +101,13 @@ def test_the_version(capsys):
 def test_training_says_what_it_trains_and_what_comes_next(folder, tmp_path, cache, caplog):
     with caplog.at_level(logging.INFO, "define"):
         main(arguments(folder, run := tmp_path / "run", "--training.length", "50"))
-    first, second, *_, last = caplog.messages
+    first, second, *between, last = caplog.messages
+    lines = [text for text in between if "loss" in text]
+    line = (
+        r"run: epoch 1 of 1, +\d+%, loss [\d.]+, rate [\d.e-]+, [\d,]+ tokens/s, \d+:\d\d:\d\d left"
+    )
+    assert len(lines) >= 4 and all(re.fullmatch(line, text) for text in lines)
+    assert lines[-1].endswith(" 0:00:00 left")
     # An LSTM of 8 x 8: 4 x 8 x (8 + 8 + 2); the Map of 50 x 8 and a bias for each word.
     parts = "596 of the unit, 576 of the context model, 450 of input and output"
     assert first == f"{run}: DeFINE(50, 8); 1,622 parameters: {parts}"

@@ -2,12 +2,15 @@
 
 import logging
 import sys
-from typing import Any
+import time
+from datetime import timedelta
+from typing import Any, cast
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import TQDMProgressBar
 
 from define.training.experiment import Experiment
+from define.training.module import TrainingModule
 from define.training.run import Run
 
 __all__ = ["Measured", "display"]
@@ -21,10 +24,14 @@ def display(run: Run) -> pl.Callback:
 
 
 class _Lines(pl.Callback):
-    """Logs how training goes, five lines an epoch."""
+    """Logs how training goes, five lines an epoch; speed and time left are of this start."""
 
     def __init__(self, name: str) -> None:
         self._name = name
+        self._started, self._batches, self._tokens = 0.0, 0, 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._started = time.monotonic()
 
     def on_train_batch_end(
         self,
@@ -35,9 +42,16 @@ class _Lines(pl.Callback):
         batch_idx: int,
     ) -> None:
         done, steps = batch_idx + 1, int(trainer.num_training_batches)
+        self._batches += 1
+        self._tokens += cast(TrainingModule, pl_module).count_tokens(batch)
         if done % max(1, steps // 5) == 0:
             loss = trainer.callback_metrics["train_loss"].item()
-            self._log(trainer, f"{done / steps:4.0%}, loss {loss:.2f}")
+            seconds = max(time.monotonic() - self._started, 1e-3)
+            ahead = steps * (cast(int, trainer.max_epochs) - trainer.current_epoch) - done
+            left = timedelta(seconds=round(seconds / self._batches * ahead))
+            rate = trainer.optimizers[0].param_groups[0]["lr"]
+            speed = f"{self._tokens / seconds:,.0f} tokens/s, {left} left"
+            self._log(trainer, f"{done / steps:4.0%}, loss {loss:.2f}, rate {rate:.2g}, {speed}")
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         perplexity = trainer.callback_metrics["valid_perplexity"].item()
