@@ -66,7 +66,7 @@ def make_step(kind: str, settings: argparse.Namespace) -> Callable[[], None]:
         parts.zero_grad(set_to_none=True)
         # As after the step of an optimizer.
         with torch.no_grad():
-            embedding.map.weight.add_(0.0)
+            next(embedding.map.parameters()).add_(0.0)
 
     return step
 
