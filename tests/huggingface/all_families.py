@@ -56,6 +56,8 @@ def tried(model_type: str, folder: Path) -> tuple[str, str, str]:
         return name, NOT_TRIED, f"does not run on tokens alone: {first_line(error)}"
     try:
         refused = walk(model_type, folder)
+    except ImportError as error:
+        return name, NOT_TRIED, first_line(error)
     except AssertionError as error:
         return name, WRONG, first_line(error)
     except Exception as error:  # noqa: BLE001

@@ -121,7 +121,7 @@ def tiny_model(model_type: str, **options) -> PreTrainedModel:
     if cls is None:
         raise LookupError(f"no auto class makes a {model_type}")
     torch.manual_seed(0)
-    model = cls(tiny_config(model_type, **options)).eval()
+    model = cls._from_config(tiny_config(model_type, **options)).eval()
     for parameter in model.parameters():
         if parameter.dim() == 1:  # biases and norms are drawn as zeros and ones
             torch.nn.init.normal_(parameter, parameter.detach().float().mean().item(), 0.1)

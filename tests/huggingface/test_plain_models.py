@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sysconfig
 import venv
@@ -24,9 +25,13 @@ ids = load_file(folder / "ids")["ids"]
 try:
     transformers.AutoModel.from_pretrained(folder / "saved")
 except ValueError as error:
-    assert "`define`" in str(error), error
+    assert "trust_remote_code=True" in str(error), error
 else:
     raise SystemExit("A checkpoint with our embedding was loaded as something else.")
+try:
+    transformers.AutoModel.from_pretrained(folder / "saved", trust_remote_code=True)
+except ImportError as error:
+    assert "pip install 'define-embeddings[huggingface]'" in str(error), error
 found = {}
 for line in (folder / "list").read_text().splitlines():
     name, auto = line.split()
@@ -83,7 +88,11 @@ def test_exported_checkpoints_need_nothing_of_this_package(tmp_path, elsewhere):
         lines.append(f"{kind} {AUTO[kind].__name__}\n")
     (tmp_path / "list").write_text("".join(lines))
     result = subprocess.run(
-        [elsewhere, "-E", "-c", ELSEWHERE, str(tmp_path)], capture_output=True, text=True
+        [elsewhere, "-E", "-c", ELSEWHERE, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, "HF_MODULES_CACHE": str(tmp_path / "cache")},
     )
     assert result.returncode == 0, result.stderr
     found = load_file(tmp_path / "found")

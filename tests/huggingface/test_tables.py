@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from families import tiny_model
+import transformers
+from families import tiny_config, tiny_model
 from tiny_models import (
     AUTO,
     EMBEDDINGS,
@@ -257,3 +258,23 @@ def test_the_old_model_stays_and_shares_its_weights():
     assert ours is not theirs and ours.data_ptr() == theirs.data_ptr()
     model.to(torch.bfloat16)
     assert theirs.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    "kind", ["BlipForConditionalGeneration", "Kosmos2_5ForConditionalGeneration"]
+)
+def test_heads_that_a_model_does_not_name(kind, tmp_path):
+    cls = getattr(transformers, kind)
+    torch.manual_seed(0)
+    plain = cls(tiny_config(cls.config_class.model_type)).eval()
+    (table,) = find_tables(plain)
+    assert len(table.heads) == 1
+    model = replace_embedding(plain, small_define)
+    expected = output(model, batch := tiny_batch(model))
+    folded = export(model)
+    torch.testing.assert_close(output(folded, batch), expected, atol=1e-4, rtol=1e-3)
+    folded.save_pretrained(tmp_path)
+    loaded = cls.from_pretrained(tmp_path)
+    torch.testing.assert_close(output(loaded, batch), expected, atol=1e-4, rtol=1e-3)
+    head = loaded.get_submodule(table.heads[0])
+    assert head.weight is not loaded.get_submodule(table.inputs[0]).weight

@@ -74,9 +74,16 @@ def _checkpoint(folder: Path, output: Path, onnx: bool) -> list[Path]:
     if not hasattr(config, "define"):
         raise ValueError(f"{folder} has no embedding of this package: it is plain already.")
     architecture = getattr(define.huggingface, (config.architectures or [""])[0])
-    model = export(architecture.from_pretrained(folder).eval())
+    small = architecture.from_pretrained(folder).eval()
+    model = export(small)
     model.save_pretrained(output)
     carry_files(folder, output)
+    before, after = (sum(p.numel() for p in part.parameters()) for part in (small, model))
+    print(f"{before:,} -> {after:,} parameters")
+    if any(place.inputs and place.heads for place in define.huggingface.places_of(small)):
+        head = model.get_output_embeddings()
+        if head is None or head.weight is not model.get_input_embeddings().weight:
+            print("The head was tied to the embedding; it has a table of its own now.")
     if onnx:
         export_onnx(model, output / "model.onnx")
     return sorted(output.iterdir())

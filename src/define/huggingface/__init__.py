@@ -9,6 +9,7 @@ import transformers
 from define.huggingface.export import export
 from define.huggingface.files import carry_files, check_tokenizer, write_readme
 from define.huggingface.head import TiedHead
+from define.huggingface.install import places_of
 from define.huggingface.model import (
     DefineConfig,
     DefineModel,
@@ -32,6 +33,7 @@ __all__ = [
     "export_onnx",
     "find_tables",
     "model_class",
+    "places_of",
     "replace_embedding",
     "write_readme",
 ]

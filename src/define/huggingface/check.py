@@ -49,6 +49,11 @@ def tiny_batch(model: PreTrainedModel, rows: int | None = None) -> dict[str, Any
                 ),
                 "decoder_input_ids": batch["decoder_input_ids"],
             }
+    pixels = names.get("pixel_values")
+    if pixels is not None and pixels.default is pixels.empty:  # it does not run without
+        vision = config.vision_config
+        shape = (1, getattr(vision, "num_channels", 3), vision.image_size, vision.image_size)
+        batch["pixel_values"] = torch.zeros(shape, device=device, dtype=model.dtype)
     batch["use_cache"] = False
     if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in names.values()):
         batch = {name: value for name, value in batch.items() if name in names}

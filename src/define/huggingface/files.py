@@ -13,9 +13,16 @@ from define.embedding.base import table_size
 from define.huggingface.install import places_of
 from define.readers import BYTE_ORDER_MARK
 
-__all__ = ["carry_files", "check_tokenizer", "read_tokenizer", "write_companions", "write_readme"]
+__all__ = [
+    "LOADER",
+    "carry_files",
+    "check_tokenizer",
+    "read_tokenizer",
+    "write_companions",
+    "write_readme",
+]
 
-_LOADER = "modeling_define.py"
+LOADER = "modeling_define.py"
 _LOADER_TEXT = '''"""Finds the package that this checkpoint needs, with `trust_remote_code=True`."""
 
 try:
@@ -28,7 +35,7 @@ except ImportError as error:
 '''
 # What another model writes anew, or what is its weights in another form.
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".gguf", ".onnx", ".ot")
-_OWN = ("config.json", "generation_config.json", "README.md", _LOADER)
+_OWN = ("config.json", "generation_config.json", "README.md", LOADER)
 _FOREIGN = ("onnx", "openvino", "coreml", ".git", ".cache")
 
 
@@ -112,7 +119,7 @@ def check_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) 
 def write_companions(folder: str | os.PathLike, model: PreTrainedModel) -> None:
     """Writes beside a model's weights how to load it, with and without importing this package."""
     folder = Path(folder)
-    (folder / _LOADER).write_text(_LOADER_TEXT, encoding="utf-8")
+    (folder / LOADER).write_text(_LOADER_TEXT, encoding="utf-8")
     if not (folder / "README.md").exists():
         write_readme(folder, model)
 

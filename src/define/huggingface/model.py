@@ -10,7 +10,7 @@ from torch import nn
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto import modeling_auto
 
-from define.huggingface.files import write_companions
+from define.huggingface.files import LOADER, write_companions
 from define.huggingface.install import described, installed, places_of, shared_names
 from define.huggingface.resize import resize_model
 
@@ -83,6 +83,12 @@ class DefineModel(_Base):
         if not places_of(self):  # while the plain class is built
             return super().get_expanded_tied_weights_keys(all_submodels)
         return self.all_tied_weights_keys
+
+    @classmethod
+    def is_custom_code(cls) -> bool:
+        # transformers would skip modules without parameters of their own, among them those that
+        # compute the buffers of others (Falcon-H1).
+        return cast(Any, cls).base_class.is_custom_code()
 
     def mark_tied_weights_as_initialized(self, loading_info: Any) -> None:  # noqa: ANN401
         # One module under two names: marking the second would hide that the first is missing.
@@ -245,7 +251,8 @@ def config_class(base: type[PreTrainedConfig]) -> type[PreTrainedConfig]:
 
 
 def _flag(config: PreTrainedConfig) -> bool | None:
-    return vars(config).get("tie_word_embeddings")
+    base = cast(Any, type(config)).base_class  # whose default some types set
+    return vars(config).get("tie_word_embeddings", getattr(base, "tie_word_embeddings", None))
 
 
 def _set_flag(config: PreTrainedConfig, value: bool | None) -> None:
@@ -302,6 +309,7 @@ def define_config(config: PreTrainedConfig, define: dict[str, Any]) -> PreTraine
     """A copy of a plain configuration, with what rebuilds the embeddings."""
     derived = _copy(config, config_class(type(config)))
     derived.define = {"base": type(config).model_type, **define}
+    derived.auto_map = {"AutoConfig": f"{LOADER.removesuffix('.py')}.DefineConfig"}
     return derived
 
 

@@ -105,23 +105,32 @@ def _rows(head: nn.Module) -> int:
 
 
 def _resize_head(model: PreTrainedModel, head: nn.Module, size: int, mean: bool) -> None:
-    bias = cast(nn.Parameter | None, head.bias)
+    old = len(cast(Tensor, head.bias)) if head.bias is not None else size
+    longer: dict[int, nn.Parameter] = {}
+    parents = [part for part in model.modules() if head in part._modules.values()]
     if isinstance(head, TiedHead):
         if table_size(head.tied)[0] != size:  # its own
             resize(head.tied, size, mean)
-        new = None if bias is None else nn.Parameter(_longer(bias, size), bias.requires_grad)
     else:
-        head = model._get_resized_lm_head(cast(nn.Linear, head), size, mean_resizing=mean)
-        new = head.bias
-        model.set_output_embeddings(head)
-    if bias is None or new is None:
-        return
-    # One parameter may be the bias of several modules: BERT's head and its last layer.
+        old = _rows(head)
+        new = model._get_resized_lm_head(cast(nn.Linear, head), size, mean_resizing=mean)
+        if head.bias is not None:
+            longer[id(head.bias)] = cast(nn.Parameter, new.bias)
+        for parent in parents:
+            for name, child in parent._modules.items():
+                if child is head:
+                    setattr(parent, name, new)
+    # A bias may stand beside the head instead of in it, or in both (BERT, RoBERTa, Reformer).
+    for part in (head, *parents):
+        for parameter in part._parameters.values():
+            if parameter is not None and parameter.shape == (old,) and id(parameter) not in longer:
+                longer[id(parameter)] = nn.Parameter(
+                    _longer(parameter, size), parameter.requires_grad
+                )
     for module in model.modules():
         for name, parameter in list(module._parameters.items()):
-            if parameter is bias:
-                setattr(module, name, new)
-    cast(Any, head).bias = new
+            if id(parameter) in longer:
+                setattr(module, name, longer[id(parameter)])
 
 
 @torch.no_grad()
