@@ -34,8 +34,8 @@ def assemble(
     Raises:
         ValueError: If a tensor has no counterpart: the model was changed since it was made.
     """
+    options = {} if embeddings is None else {"embeddings": embeddings}
     with torch.device("meta"):
-        options = {} if embeddings is None else {"embeddings": embeddings}
         model = cast(Any, cls)._from_config(config, dtype=source.dtype, **options)
     without = _leave_out(model, source)
     if without and hasattr(model.config, "define"):

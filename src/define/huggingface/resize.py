@@ -64,9 +64,8 @@ def _check(model: PreTrainedModel, place: Place, size: int) -> None:
             f"{what} does not run ({type(error).__name__}: {error}): it depends on its vocabulary "
             "in a way that is not understood. check=False resizes it nevertheless."
         ) from error
-    if before.shape[-1] == place.num_embeddings:  # logits
-        rows = min(place.num_embeddings, size)
-        before, after = before[..., :rows], after[..., :rows]
+    rows = min(before.shape[-1], after.shape[-1])  # of logits; hidden states keep their width
+    before, after = before[..., :rows], after[..., :rows]
     compare(what, after, before)
 
 
