@@ -23,7 +23,8 @@ def test_printed_settings_can_be_fed_back(name, tmp_path, capsys):
 
     first = printed(*data, "--seed", "7", "--training.epochs", "9", "--embedding_std", "0.5")
     settings = yaml.safe_load(first)
-    assert settings["embedding"] is None or settings["embedding"]["class_path"] == "define.DeFINE"
+    classes = ("define.DeFINE", "define.AdaptiveEmbedding")
+    assert settings["embedding"] is None or settings["embedding"]["class_path"] in classes
     assert (settings["seed"], settings["training"]["epochs"]) == (7, 9)
     assert settings["embedding_std"] == 0.5
     (tmp_path / "config.yaml").write_text(first)
@@ -66,6 +67,7 @@ main(sys.argv[2:])
     ],
 )
 def test_what_is_not_installed_is_named(missing, command, tmp_path):
+    (tmp_path / "MODEL").mkdir()
     process = subprocess.run(
         [sys.executable, "-c", MISSING, missing, *command],
         cwd=tmp_path,

@@ -5,6 +5,7 @@ another.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from define.data import Text
@@ -44,11 +45,12 @@ def wikipedia_25m(
     return wikitext_103(data, training=training, **options)
 
 
+_adaptive = partial(AdaptiveEmbedding, cutoffs=WIKITEXT_103_CUTOFFS)
+
+
 def wikipedia_lstm_small(
     data: Text,
-    embedding: MakeEmbedding = lambda num_embeddings, embedding_dim: AdaptiveEmbedding(
-        num_embeddings, embedding_dim, cutoffs=WIKITEXT_103_CUTOFFS
-    ),
+    embedding: MakeEmbedding | None = None,
     embedding_dim: int = 256,
     embedding_std: float = 0.2,
     hidden_size: int = 768,
@@ -67,7 +69,7 @@ def wikipedia_lstm_small(
 
     Args:
         data: The text, with `evaluation` the folder of WikiText-103 and `vocabulary` its dict.txt.
-        embedding: Makes the embedding from vocabulary size and width.
+        embedding: Makes another embedding than the adaptive one from vocabulary size and width.
         embedding_dim: Width m of the embedding, and of the last layer.
         embedding_std: Standard deviation of the embedding's table and output at initialization.
         hidden_size: Width of the first layer.
@@ -83,7 +85,7 @@ def wikipedia_lstm_small(
     _check_vocabulary(data)
     return lstm_experiment(
         data,
-        embedding=embedding,
+        embedding=embedding or _adaptive,
         embedding_dim=embedding_dim,
         embedding_std=embedding_std,
         hidden_size=hidden_size,
@@ -98,9 +100,7 @@ def wikipedia_lstm_small(
 
 def wikipedia_transformer_xl_small(
     data: Text,
-    embedding: MakeEmbedding = lambda num_embeddings, embedding_dim: AdaptiveEmbedding(
-        num_embeddings, embedding_dim, cutoffs=WIKITEXT_103_CUTOFFS
-    ),
+    embedding: MakeEmbedding | None = None,
     embedding_dim: int = 256,
     embedding_std: float = 0.02,
     num_layers: int = 5,
@@ -123,7 +123,7 @@ def wikipedia_transformer_xl_small(
 
     Args:
         data: See `wikipedia_lstm_small`.
-        embedding: Makes the embedding from vocabulary size and width.
+        embedding: Makes another embedding than the adaptive one from vocabulary size and width.
         embedding_dim: Width m of embedding and model.
         embedding_std: Standard deviation of tables and embeddings at initialization.
         num_layers: Number of layers.
@@ -141,7 +141,7 @@ def wikipedia_transformer_xl_small(
     return wikitext_103(
         data,
         unit=None,
-        embedding=embedding,
+        embedding=embedding or _adaptive,
         embedding_dim=embedding_dim,
         embedding_std=embedding_std,
         num_layers=num_layers,
