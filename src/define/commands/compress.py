@@ -70,6 +70,10 @@ def command(parser: "ArgumentParser", args: list[str]) -> None:
         raise ValueError("Give either --text or --weights.")
     if arguments.output.exists():
         raise ValueError(f"{arguments.output} exists already: name another --output.")
+    if not arguments.model.exists():
+        raise FileNotFoundError(
+            f"{arguments.model} is neither the folder of a checkpoint nor a file with a table."
+        )
     (_compress_model if arguments.model.is_dir() else _compress_table)(arguments)
 
 

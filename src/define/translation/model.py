@@ -46,6 +46,7 @@ class TranslationModel(nn.Module):
         ValueError: If the widths or vocabularies of the parts do not fit.
 
     Example:
+        >>> from define import DeFINE
         >>> embedding = DeFINE(8000, 64, map=32, expand_dim=128)
         >>> head = TiedSoftmax(embedding.map, in_features=64)
         >>> model = TranslationModel(embedding, head, num_layers=2, num_heads=4, inner_dim=128)
