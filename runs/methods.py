@@ -185,7 +185,7 @@ METHODS = {
     "define": Method(deep, range(8, 256, 8)),
     "define-both": Method(deep, range(8, 256, 8), tie="embedding"),
     "define-first-band": Method(deep, range(8, 256, 8), tie="first band"),
-    "define-adaptive": Method(deep_adaptive, range(64, 201, 8)),
+    "define-adaptive": Method(deep_adaptive, range(64, 257, 8)),
     "hash-both": Method(hashed, tie="embedding"),
     "spelled": Method(spelled, range(8, 200)),
     "classes": Method(classes, range(8, 200)),

@@ -38,6 +38,7 @@ from define.embedding import (
     tied_table,
     unit_parameters,
 )
+from define.recipes.wikitext import WIKITEXT_103_CUTOFFS
 from define.training import Cosine, StepDecay
 from define.training.adam import FusedAdam
 from define.training.schedule import Schedule
@@ -63,6 +64,8 @@ class Regime:
         length: Tokens a segment.
         clip: Largest norm of the gradient.
         word_dropout: Probability that a word is dropped from the input.
+        embedding_dim: Width m of the embedding.
+        edges: First ids of bands that are measured beside those of `cutoffs`.
     """
 
     backbone: Callable[[int], nn.Module]
@@ -79,6 +82,7 @@ class Regime:
     clip: float = 0.25
     word_dropout: float = 0.05
     embedding_dim: int = 200
+    edges: tuple[int, ...] = (10,)
 
 
 def lstm(input_size: int) -> LSTM:
@@ -104,6 +108,11 @@ def transformer_xl(input_size: int) -> nn.Module:
     )
 
 
+def wide_lstm(input_size: int) -> LSTM:
+    """The context model of `wikipedia-lstm-small`: 4.2 M parameters."""
+    return LSTM(input_size, 768, 2, output_size=256, dropout=0.1)
+
+
 REGIMES = {
     "ptb-adam": Regime(lstm, (1000, 3500), (1.06, 1.6), 15, (0.008, 0.004, 0.012)),
     "ptb-sgd": Regime(
@@ -126,6 +135,18 @@ REGIMES = {
         batch_size=10,
         length=70,
         word_dropout=0.0,
+    ),
+    # 267,735 words: one epoch over `--share` of the text, budgets that give the shapes of Table 1a.
+    "wikipedia-lstm": Regime(
+        wide_lstm,
+        WIKITEXT_103_CUTOFFS,
+        (13.46, 13.91),
+        1,
+        (0.002, 0.004),
+        length=70,
+        word_dropout=0.0,
+        embedding_dim=256,
+        edges=(10, 1000),
     ),
 }
 
@@ -185,13 +206,10 @@ def _count(model: nn.Module) -> int:
 
 @torch.no_grad()
 def evaluate(
-    model: LanguageModel, batches: Iterable[tuple[Tensor, Tensor]], cutoffs: tuple[int, ...]
+    model: LanguageModel, batches: Iterable[tuple[Tensor, Tensor]], regime: Regime
 ) -> dict[str, Any]:
-    """Perplexity of a text, and by the frequency of the word to predict.
-
-    The first band is split behind the ten most frequent words.
-    """
-    edges = torch.tensor((10, *cutoffs))
+    """Perplexity of a text, and by the frequency of the word to predict."""
+    edges = torch.tensor((*regime.edges, *regime.cutoffs))
     sums, counts = torch.zeros(2, len(edges) + 1, dtype=torch.float64)
     state = None
     model.eval()
@@ -209,9 +227,9 @@ def evaluate(
     }
 
 
-def train(run: Run, data: Path, checkpoints: Path) -> dict[str, Any]:
+def train(run: Run, data: Text, checkpoints: Path) -> dict[str, Any]:
     """Trains one model and measures it; goes on after its last epoch if it was stopped."""
-    regime, corpus = REGIMES[run.regime], Text(data).open()
+    regime, corpus = REGIMES[run.regime], data.open()
     ids = corpus.split("train")
     ids = ids[: round(len(ids) * run.share)]
     task = Task(corpus.vocabulary.words, ids, regime.embedding_dim, regime.cutoffs, run.std)
@@ -252,7 +270,7 @@ def train(run: Run, data: Path, checkpoints: Path) -> dict[str, Any]:
             optimizer.step()
             total += loss.item()
         done["seconds"] += time.process_time() - started
-        found = evaluate(model, texts["valid"], regime.cutoffs)["perplexity"]
+        found = evaluate(model, texts["valid"], regime)["perplexity"]
         mean = round(math.exp(min(total / len(segments), 99.0)), 2)
         done["history"].append({"train": mean, "valid": found})
         print(f"{run.name}: epoch {epoch + 1}, train {mean}, valid {found}", flush=True)
@@ -264,7 +282,7 @@ def train(run: Run, data: Path, checkpoints: Path) -> dict[str, Any]:
         }
         torch.save(done, saved.with_suffix(".part"))
         os.replace(saved.with_suffix(".part"), saved)
-    measured = {split: evaluate(model, batches, regime.cutoffs) for split, batches in texts.items()}
+    measured = {split: evaluate(model, batches, regime) for split, batches in texts.items()}
     saved.unlink()
     return {
         **asdict(run),
@@ -292,7 +310,7 @@ def known() -> list[dict[str, Any]]:
     return [json.loads(line) for line in FOUND.read_text().splitlines()] if FOUND.exists() else []
 
 
-def result(run: Run, data: Path, checkpoints: Path) -> dict[str, Any]:
+def result(run: Run, data: Text, checkpoints: Path) -> dict[str, Any]:
     """The result of a run, found in the file or by training."""
     for line in known():
         if all(line[key] == value for key, value in asdict(run).items()):
@@ -303,7 +321,7 @@ def result(run: Run, data: Path, checkpoints: Path) -> dict[str, Any]:
     return line
 
 
-def tune(run: Run, data: Path, checkpoints: Path) -> Run:
+def tune(run: Run, data: Text, checkpoints: Path) -> Run:
     """The best of one epoch: learning rate first, then unit rate, then scale."""
     regime = REGIMES[run.regime]
     best = replace(run, epochs=1)
@@ -345,6 +363,8 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("regime", choices=[*REGIMES, "table"])
     parser.add_argument("--data", type=Path, help="folder of the text")
+    parser.add_argument("--evaluation", type=Path, help="that of valid and test, if another")
+    parser.add_argument("--vocabulary", type=Path, help="its words by falling frequency")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--budget", type=float, help="millions of parameters; all by default")
     parser.add_argument("--epochs", type=int, help="of the full runs; the regime's by default")
@@ -352,6 +372,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--share", type=float, default=1.0, help="of the training text, its start")
     parser.add_argument("--start", choices=("random", "text"), default="random")
     parser.add_argument("--no_search", action="store_true", help="the first rates for all")
+    parser.add_argument("--learning_rate", type=float, help="without search, instead of the first")
     parser.add_argument("--checkpoints", type=Path, default=Path("runs/checkpoints"))
     chosen = parser.parse_args(arguments)
     if chosen.regime == "table":
@@ -359,6 +380,7 @@ def main(arguments: list[str] | None = None) -> None:
         return
     if chosen.data is None:
         parser.error(f"--data is needed to run {chosen.regime}.")
+    data = Text(chosen.data, vocabulary=chosen.vocabulary, evaluation=chosen.evaluation)
     torch.set_num_threads(1)
     chosen.checkpoints.mkdir(parents=True, exist_ok=True)
     regime = REGIMES[chosen.regime]
@@ -368,7 +390,7 @@ def main(arguments: list[str] | None = None) -> None:
                 chosen.regime,
                 budget,
                 method,
-                regime.learning_rates[0],
+                chosen.learning_rate or regime.learning_rates[0],
                 regime.unit_rates[0],
                 regime.stds[0],
                 epochs=1,
@@ -376,10 +398,10 @@ def main(arguments: list[str] | None = None) -> None:
                 start=chosen.start,
             )
             if not chosen.no_search:
-                run = tune(run, chosen.data, chosen.checkpoints)
+                run = tune(run, data, chosen.checkpoints)
             for seed in chosen.seeds:
                 full = replace(run, epochs=chosen.epochs or regime.epochs, seed=seed)
-                result(full, chosen.data, chosen.checkpoints)
+                result(full, data, chosen.checkpoints)
 
 
 if __name__ == "__main__":
