@@ -168,6 +168,14 @@ def test_rows_that_cannot_be_set_are_named(make):
         set_rows(embedding, torch.tensor([5, 5]), row.expand(2, -1))
     with pytest.raises(ValueError, match=r"rows \(1, 17\) must be .*embedding_dim=16"):
         set_rows(embedding, torch.tensor([5]), torch.ones(1, M + 1))
+    before = embedding.state_dict()
+    before = {name: tensor.clone() for name, tensor in before.items()}
+    for value in (float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="row for id 6 is not finite"):
+            set_rows(embedding, torch.tensor([5, 6]), torch.stack([row[0], row[0] * value]))
+    with pytest.raises(TypeError, match=r"ids must be a tensor .* not torch\.int8"):
+        set_rows(embedding, torch.tensor([5], dtype=torch.int8), row)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in embedding.state_dict().items())
 
 
 @embeddings

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from define.embedding.contract import Band, Layer, Member
+from define.embedding.contract import Band, Layer, Member, check_ids
 from define.embedding.readonly import ReadOnly, refusal
 from define.embedding.shared import StepCache, in_chunks, look_up
 from define.embedding.tables import check_padding, check_sizes, evaluating, table_size
@@ -76,9 +76,7 @@ class Embedding(Member):
             IndexError: If an id is outside of the vocabulary (on a GPU, where the check would
                 stall the queue, by the device's own assertion).
         """
-        if not isinstance(ids, Tensor) or ids.dtype not in (torch.int64, torch.int32):
-            kind = ids.dtype if isinstance(ids, Tensor) else type(ids).__name__
-            raise TypeError(f"ids must be a tensor of int64 or int32, not {kind}.")
+        check_ids(ids)
         if is_traced(ids):
             return self._traced(ids)
         stops = () if self._is_hooked() else self.shared_stops

@@ -13,7 +13,16 @@ from torch import Tensor, nn
 from define.embedding.tables import evaluating, table_size
 from define.embedding.target import Target, check_target
 
-__all__ = ["Band", "Layer", "Member", "check_resize", "check_rows", "masked_band", "moved_band"]
+__all__ = [
+    "Band",
+    "Layer",
+    "Member",
+    "check_ids",
+    "check_resize",
+    "check_rows",
+    "masked_band",
+    "moved_band",
+]
 
 
 @dataclass(frozen=True)
@@ -217,7 +226,8 @@ class Member(nn.Module, ABC):
             The relative error of each row, ‖got − wanted‖ / ‖wanted‖.
 
         Raises:
-            ValueError: If an id is given twice or is the padding's, or shapes do not fit.
+            ValueError: If an id is given twice or is the padding's, a row is not finite, or shapes
+                do not fit.
             IndexError: If an id is outside of the vocabulary.
             TypeError: If nothing in the embedding belongs to single words.
         """
@@ -277,9 +287,12 @@ def check_rows(embedding: nn.Module, ids: Tensor, rows: Tensor) -> None:
     """Checks what :meth:`Embedding.set_rows` is given.
 
     Raises:
-        ValueError: If an id is given twice or is the padding's, or shapes do not fit.
+        TypeError: If `ids` are no tensor of whole numbers.
+        ValueError: If an id is given twice or is the padding's, a row is not finite, or shapes do
+            not fit.
         IndexError: If an id is outside of the vocabulary.
     """
+    check_ids(ids)
     num_embeddings, embedding_dim = table_size(embedding)
     if ids.dim() != 1 or rows.shape != (len(ids), embedding_dim):
         raise ValueError(
@@ -293,3 +306,13 @@ def check_rows(embedding: nn.Module, ids: Tensor, rows: Tensor) -> None:
             raise ValueError(f"id {id_} is that of the padding, whose row stays zero.")
     if len(ids.unique()) < len(ids):
         raise ValueError(f"ids must be different, not {ids.tolist()}.")
+    wrong = ~rows.isfinite().all(1)
+    if wrong.any():
+        raise ValueError(f"The row for id {int(ids[wrong][0])} is not finite.")
+
+
+def check_ids(ids: object) -> None:
+    """Raises TypeError if ids are not a tensor of int64 or int32."""
+    if not isinstance(ids, Tensor) or ids.dtype not in (torch.int64, torch.int32):
+        kind = ids.dtype if isinstance(ids, Tensor) else type(ids).__name__
+        raise TypeError(f"ids must be a tensor of int64 or int32, not {kind}.")
