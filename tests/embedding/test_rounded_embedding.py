@@ -3,7 +3,7 @@ import torch
 from torch.testing import assert_close
 
 from define import DeFINE, RoundedEmbedding, fit_embedding
-from define.embedding.packing import column_bits, pack, packed_width, unpack
+from define.embedding.packing import Columns, pack, unpack
 from define.embedding.target import Target
 
 
@@ -22,13 +22,14 @@ def stored(embedding):
 
 @pytest.mark.parametrize("bits", [(8,), (1, 2, 3), (7, 0, 5, 3), (4, 4), (0, 1), (3, 3, 6, 1, 8)])
 def test_packed_numbers_come_back_and_take_no_more_than_their_bits(bits):
-    bits = column_bits(bits, group_size=5, columns=5 * len(bits) - 2)
+    columns = Columns(bits, group_size=5, size=5 * len(bits) - 2)
+    bits = columns.each()
     used = torch.tensor([b for b in bits if b])
     codes = (torch.rand(17, len(used)) * 2.0**used).int()
     codes[0], codes[1] = 0, 2**used - 1
-    packed = pack(codes, bits)
-    assert packed.shape == (17, -(-sum(bits) // 8)) == (17, packed_width(bits))
-    assert torch.equal(unpack(packed, bits).int(), codes)
+    packed = pack(codes, columns)
+    assert packed.shape == (17, -(-sum(bits) // 8)) == (17, columns.width())
+    assert torch.equal(unpack(packed, columns).int(), codes)
 
 
 @pytest.mark.parametrize("bits", range(1, 9))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from define.embedding.contract import Band, Layer, Member, check_ids
 from define.embedding.readonly import ReadOnly, refusal
+from define.embedding.row_cache import RowCache
 from define.embedding.shared import StepCache, in_chunks, look_up
 from define.embedding.tables import check_padding, check_sizes, evaluating, table_size
 from define.embedding.tracing import is_traced
@@ -63,6 +64,7 @@ class Embedding(Member):
         self.std = std
         self.shared_stops: tuple[int, ...] = ()
         self._made = StepCache()
+        self._row_cache: RowCache | None = None
 
     def forward(self, ids: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch features"]:
         """Looks up the rows of `ids`, each distinct one computed once.
@@ -79,7 +81,13 @@ class Embedding(Member):
         check_ids(ids)
         if is_traced(ids):
             return self._traced(ids)
-        stops = () if self._is_hooked() else self.shared_stops
+        hooked = self._is_hooked()
+        if not (self._row_cache is None or self.training or torch.is_grad_enabled() or hooked):
+            if ids.numel() and ids.device.type == "cpu":
+                self._check_ids(*(int(id_) for id_ in ids.aminmax()))
+            if (found := self._row_cache.look_up(self, ids)) is not None:
+                return found
+        stops = () if hooked else self.shared_stops
         if stops == (self.num_embeddings,) and ids.numel():
             if ids.device.type == "cpu":
                 self._check_ids(*(int(id_) for id_ in ids.aminmax()))
@@ -93,7 +101,7 @@ class Embedding(Member):
             if i < j:
                 rows.append(look_up(distinct[i:j] - start, self.made_rows(stop, start)))
             start, i = stop, j
-        rows.append(self._padded_rows(distinct[i:]))
+        rows.append(self.padded_rows(distinct[i:]))
         return F.embedding(positions, torch.cat(rows) if len(rows) > 1 else rows[0])
 
     def _check_ids(self, *ids: int) -> None:
@@ -110,10 +118,11 @@ class Embedding(Member):
         few = torch.compiler.is_exporting() or ids.numel() < self.num_embeddings
         if few:
             flat = ids.flatten()
-            return self._padded_rows(flat).view(*ids.shape, self.embedding_dim)
-        return F.embedding(ids, self._padded_rows(self._ids(self.num_embeddings)))
+            return self.padded_rows(flat).view(*ids.shape, self.embedding_dim)
+        return F.embedding(ids, self.padded_rows(self._ids(self.num_embeddings)))
 
-    def _padded_rows(self, ids: Tensor) -> Tensor:
+    def padded_rows(self, ids: Tensor) -> Tensor:
+        """Rows of ids, computed for each of them; zero for the padding id."""
         rows = self.traced_rows if is_traced(ids) else self.rows
         return self.without_padding(ids, rows(ids))
 
@@ -137,7 +146,7 @@ class Embedding(Member):
         """The same as a plain tensor, for code that is compiled or counts microseconds."""
         with evaluating(self):
             ids = self._ids(self.num_embeddings)
-            return torch.cat([self._padded_rows(chunk) for chunk in ids.split(_CHUNK)])
+            return torch.cat([self.padded_rows(chunk) for chunk in ids.split(_CHUNK)])
 
     def made_rows(self, stop: int | None = None, start: int = 0) -> Float[Tensor, "rows features"]:
         """Rows of the table (all if nothing is given) as this step has them, with dropout.
@@ -148,7 +157,7 @@ class Embedding(Member):
         """
         stop = self.num_embeddings if stop is None else stop
         if is_traced(self._ids(0)):
-            return self._padded_rows(self._ids(stop, start))
+            return self.padded_rows(self._ids(stop, start))
         inner = (edge for edge in self.shared_stops if start < edge < stop)
         parts = [
             self._made.get(self, (i, j), lambda i=i, j=j: self.range_rows(i, j))
@@ -159,7 +168,7 @@ class Embedding(Member):
     def range_rows(self, start: int, stop: int) -> Float[Tensor, "rows features"]:
         """Makes a range of the table's rows in the present mode, in chunks."""
         return in_chunks(
-            self._padded_rows,
+            self.padded_rows,
             self._ids(stop, start),
             None,
             list(self.parameters()),
@@ -179,6 +188,28 @@ class Embedding(Member):
         the dropout of whole words, is for the input alone: look-ups are then made by themselves.
         """
         self.shared_stops = tuple(sorted({*self.shared_stops, *stops}))
+
+    def cache_rows(self, capacity: int) -> None:
+        """Keeps rows that were looked up, so that repeated ids cost what a plain table costs.
+
+        In evaluation and without gradient alone; in training every row is computed anew. It takes
+        4 m bytes for each of `capacity` rows of float32, and 4 for each of the V ids; neither is
+        saved. The oldest rows make room for new ones, and all are let go when a parameter or a
+        buffer changes.
+
+        Args:
+            capacity: Rows kept: more than a batch has distinct ids. 0 ends it.
+
+        Example:
+            >>> from define import ProjectedEmbedding
+            >>> embedding = ProjectedEmbedding(1000, 32, map=8).eval()
+            >>> embedding.cache_rows(100)
+            >>> with torch.no_grad():
+            ...     rows = embedding(torch.tensor([3, 1, 3]))  # the next time: a look-up
+        """
+        if capacity < 0:
+            raise ValueError(f"{capacity=} must be at least 0.")
+        self._row_cache = RowCache(capacity) if capacity else None
 
     def resize(self, num_embeddings: int, mean: bool = False) -> None:
         before = self.num_embeddings

@@ -8,7 +8,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-__all__ = ["encode", "is_prefix", "levels_of", "nearest", "spread_of"]
+from define.embedding.packing import Columns
+
+__all__ = ["encode", "grid_of", "is_prefix", "levels_of", "nearest", "spread_of"]
 
 # Steps of the uniform quantizers of 1 to 8 bits that are best for a Gaussian of deviation 1 (Max
 # 1960, Table II, continued), over those with which equally frequent codes have deviation 1.
@@ -18,12 +20,13 @@ _TRIES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.15, 1.3, 1.5, 1.75, 2.1, 2.6, 3.2)  # 
 
 @lru_cache(maxsize=256)
 def levels_of(
-    bits: tuple[int, ...], device: torch.device, dtype: torch.dtype
+    columns: Columns, device: torch.device, dtype: torch.dtype
 ) -> tuple[Int[Tensor, " used"], Float[Tensor, " used"], Float[Tensor, " used"]]:
     """Of the columns that have bits: which, the highest code, and the step.
 
     Levels are symmetric about zero; with this step, equally frequent codes have deviation 1.
     """
+    bits = columns.each()
     used = [column for column, number in enumerate(bits) if number]
     levels = torch.tensor([2.0 ** bits[column] - 1 for column in used], device=device)
     step = (levels * (levels + 2) / 12).rsqrt()
@@ -31,8 +34,21 @@ def levels_of(
 
 
 @lru_cache(maxsize=256)
-def is_prefix(bits: tuple[int, ...]) -> bool:
+def grid_of(
+    classes: tuple[Columns, ...], device: torch.device, dtype: torch.dtype
+) -> tuple[Float[Tensor, "classes columns"], Float[Tensor, "classes columns"]]:
+    """Step and lowest level of each column for some classes of rows, zero without bits."""
+    grids = torch.zeros(2, len(classes), classes[0].size, device=device, dtype=dtype)
+    for k, columns in enumerate(classes):
+        used, levels, step = levels_of(columns, device, dtype)
+        grids[:, k, used] = torch.stack([step, -levels / 2 * step])
+    return grids[0], grids[1]
+
+
+@lru_cache(maxsize=256)
+def is_prefix(columns: Columns) -> bool:
     """Whether the columns that have bits are the first ones."""
+    bits = columns.each()
     return all(bits[: len(bits) - bits.count(0)])
 
 

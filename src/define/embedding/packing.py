@@ -1,75 +1,77 @@
 """Small whole numbers of a few bits each, packed in bytes row by row."""
 
-from collections.abc import Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
-__all__ = ["column_bits", "pack", "packed_width", "unpack"]
+__all__ = ["Columns", "pack", "unpack"]
 
 
-def column_bits(bits: Sequence[int], group_size: int, columns: int) -> tuple[int, ...]:
-    """Bits of each column, from those of each group of columns; the last group may be cut.
+class Columns(NamedTuple):
+    """Columns of which each group has one number of bits; the last group may be cut.
 
     Example:
-        >>> column_bits((4, 2), group_size=3, columns=5)
+        >>> Columns((4, 2), group_size=3, size=5).each()
         (4, 4, 4, 2, 2)
     """
-    return tuple(bits[column // group_size] for column in range(columns))
 
+    bits: tuple[int, ...]
+    group_size: int
+    size: int
 
-def packed_width(bits: Sequence[int]) -> int:
-    """Bytes of a row whose columns have these numbers of bits."""
-    return -(-sum(bits) // 8)
+    def each(self) -> tuple[int, ...]:
+        """Bits of each column."""
+        return tuple(self.bits[column // self.group_size] for column in range(self.size))
+
+    def width(self) -> int:
+        """Bytes of a packed row."""
+        return -(-sum(self.each()) // 8)
 
 
 @lru_cache(maxsize=256)
-def _layout(
-    bits: tuple[int, ...], device: torch.device
-) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
+def _layout(columns: Columns, device: torch.device) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
     """Of each column that has bits: its bytes, its shift within the first, and its mask.
 
     The second byte is None where no column crosses the border of one, as with 1, 2, 4 or 8 bits.
     """
     starts, start = [], 0
-    for number in bits:
+    for number in columns.each():
         starts.append(start)
         start += number
-    used = [(s, b) for s, b in zip(starts, bits, strict=True) if b]
+    used = [(s, b) for s, b in zip(starts, columns.each(), strict=True) if b]
     first = torch.tensor([s // 8 for s, _ in used], dtype=torch.int64, device=device)
     # 16-bit words, half the traffic of wider ones: a sign that is shifted in is masked out.
     shift = torch.tensor([s % 8 for s, _ in used], dtype=torch.int16, device=device)
     mask = torch.tensor([2**b - 1 for _, b in used], dtype=torch.int16, device=device)
     second = None
     if any(s % 8 + b > 8 for s, b in used):
-        second = (first + 1).clamp_max(packed_width(bits) - 1)
+        second = (first + 1).clamp_max(columns.width() - 1)
     return first, second, shift, mask
 
 
-def pack(codes: Int[Tensor, "rows columns"], bits: tuple[int, ...]) -> UInt8[Tensor, "rows width"]:
+def pack(codes: Int[Tensor, "rows columns"], columns: Columns) -> UInt8[Tensor, "rows width"]:
     """Packs numbers below 2^bits, at most 8 bits each, one column after the other.
 
     Args:
         codes: Numbers, of those columns alone that have bits.
-        bits: Bits of all columns.
+        columns: All of them.
     """
-    first, _, shift, _ = _layout(bits, codes.device)
+    first, _, shift, _ = _layout(columns, codes.device)
     words = codes.int() << shift.int()  # a column crosses at most one border of bytes
-    packed = words.new_zeros(len(codes), packed_width(bits) + 1)
+    packed = words.new_zeros(len(codes), columns.width() + 1)
     packed.index_add_(1, first, words & 255)  # no bit is set twice: the sum is the union
     packed.index_add_(1, first + 1, words >> 8)
     return packed[:, :-1].to(torch.uint8)
 
 
-def unpack(
-    packed: UInt8[Tensor, "rows width"], bits: tuple[int, ...]
-) -> Int[Tensor, "rows columns"]:
+def unpack(packed: UInt8[Tensor, "rows width"], columns: Columns) -> Int[Tensor, "rows columns"]:
     """The numbers of those columns that have bits."""
-    first, second, shift, mask = _layout(bits, packed.device)
-    columns = packed.T.contiguous()  # whole columns are copied several times faster
-    codes = columns.index_select(0, first).short()
+    first, second, shift, mask = _layout(columns, packed.device)
+    bytes_ = packed.T.contiguous()  # whole columns are copied several times faster
+    codes = bytes_.index_select(0, first).short()
     if second is not None:
-        codes |= columns.index_select(0, second).short() << 8
+        codes |= bytes_.index_select(0, second).short() << 8
     return codes.bitwise_right_shift_(shift[:, None]).bitwise_and_(mask[:, None]).mT

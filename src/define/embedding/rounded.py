@@ -10,8 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from define.embedding.base import Embedding
-from define.embedding.levels import encode, is_prefix, levels_of, nearest, spread_of
-from define.embedding.packing import column_bits, pack, packed_width, unpack
+from define.embedding.levels import encode, grid_of, is_prefix, levels_of, nearest, spread_of
+from define.embedding.packing import Columns, pack, unpack
 from define.embedding.target import Target, factorize
 
 __all__ = ["RoundedEmbedding"]
@@ -109,13 +109,13 @@ class RoundedEmbedding(Embedding):
         used = [g for g in range(groups) if any(row[g] for row in table)]
         columns = min((max(used, default=0) + 1) * group_size, embedding_dim)
         self.columns = columns if rotate else embedding_dim
-        self._bits = tuple(column_bits(row, group_size, self.columns) for row in table)
+        self._bits = tuple(Columns(tuple(row), group_size, self.columns) for row in table)
         like = {"device": device, "dtype": dtype}
         self.deviations = nn.Parameter(torch.empty(len(table), groups, **like))
-        for k, (size, bits_) in enumerate(zip(counts, self._bits, strict=True)):
-            scales = ceil(self.columns / (scale_size or self.columns)) if any(bits_) else 0
+        for k, (size, columns) in enumerate(zip(counts, self._bits, strict=True)):
+            scales = ceil(self.columns / (scale_size or self.columns)) if any(columns.each()) else 0
             scales = 0 if scale_size == 0 else scales
-            codes = torch.empty(size, packed_width(bits_), dtype=torch.uint8, device=device)
+            codes = torch.empty(size, columns.width(), dtype=torch.uint8, device=device)
             # The bits of 16-bit numbers: `to(dtype)` must not make them wider.
             halves = torch.empty(size, scales, dtype=torch.int16, device=device)
             self.register_buffer(f"codes_{k}", codes)
@@ -171,30 +171,38 @@ class RoundedEmbedding(Embedding):
     def _stored(self, k: int) -> tuple[Tensor, Tensor]:
         return self.get_buffer(f"codes_{k}"), self.get_buffer(f"scales_{k}")
 
-    def _parts(self, ids: Tensor) -> list[tuple[int, Tensor, Tensor]]:
-        """Of each class among `ids`: where in `ids`, and where in the class."""
+    def _parts(self, ids: Tensor) -> tuple[Tensor | None, list[tuple[int, Tensor]]]:
+        """An order of `ids` by classes, and of each class among them its rows in that order."""
         if len(self._bits) == 1:
-            return [(0, torch.arange(len(ids), device=ids.device), ids.long())]
-        block = ids.long() // _BLOCK
-        classes = self.classes[ids.long()]
-        within = torch.arange(_BLOCK, device=ids.device)
-        near = self.classes[(block[:, None] * _BLOCK + within).clamp_max(len(self.classes) - 1)]
-        earlier = (near == classes[:, None]) & (within < (ids.long() % _BLOCK)[:, None])
-        places = self.before[block, classes.long()] + earlier.sum(1)
-        found = torch.bincount(classes.long(), minlength=len(self._bits)).nonzero().flatten()
-        at = {k: (classes == k).nonzero().flatten() for k in found.tolist()}
-        return [(k, where, places[where]) for k, where in at.items()]
+            return None, [(0, ids.long())]
+        ids = ids.long()
+        block, classes = ids // _BLOCK, self.classes[ids]
+        # Windows over the classes are rows of one view: they are copied whole, not id by id.
+        width = min(_BLOCK, self.num_embeddings)
+        start = (block * _BLOCK).clamp_max(self.num_embeddings - width)
+        near = self.classes.unfold(0, width, 1)[start]
+        within = torch.arange(width, dtype=torch.uint8, device=ids.device)
+        first, own = ((x - start)[:, None].to(torch.uint8) for x in (block * _BLOCK, ids))
+        earlier = (near == classes[:, None]) & (within >= first) & (within < own)
+        order = classes.argsort()
+        places = (self.before[block, classes.long()] + earlier.sum(1))[order]
+        counts = torch.bincount(classes, minlength=len(self._bits)).tolist()
+        return order, [(k, at) for k, at in enumerate(places.split(counts)) if len(at)]
 
     def rows(self, ids: Int[Tensor, " rows"]) -> Float[Tensor, "rows features"]:
-        axes = self.axes.whole_table() if self.rotate else None
-        parts, places = [], []
-        for k, where, place in self._parts(ids):
-            parts.append(self._class_rows(k, place, axes))
-            places.append(where)
-        if not parts:
+        order, parts = self._parts(ids)
+        axes, (steps, lowest) = self._axes(), self._grid()
+        found = [self._class_rows(k, place, axes, steps[k], lowest[k]) for k, place in parts]
+        if not found:
             return self.deviations.new_zeros(0, self.embedding_dim)
-        rows = parts[0] if len(parts) == 1 else torch.cat(parts)[torch.cat(places).argsort()]
-        return rows + self.mean if self.rotate else rows
+        rows = found[0] if len(found) == 1 else torch.cat(found)
+        return rows if order is None else rows.index_select(0, order.argsort())
+
+    def _axes(self) -> Tensor | None:
+        if not self.rotate:
+            return None
+        # They are kept between look-ups, m² numbers, where no gradient would hang on them.
+        return self.axes.whole_table() if torch.is_grad_enabled() else self.axes.made_rows()
 
     def traced_rows(self, ids: Int[Tensor, " rows"]) -> Float[Tensor, "rows features"]:
         if len(self._bits) == 1:
@@ -205,41 +213,49 @@ class RoundedEmbedding(Embedding):
         within = torch.arange(_BLOCK, device=ids.device)
         near = (block[:, None] * _BLOCK + within).clamp_max(len(self.classes) - 1)
         earlier = within < (ids % _BLOCK)[:, None]
-        axes = self.axes.whole_table() if self.rotate else None
+        axes, (steps, lowest) = self._axes(), self._grid()
         total = self.deviations.new_zeros(len(ids), self.embedding_dim)
         for k, size in enumerate(self._sizes()):
             if size:
                 places = self.before[block, k] + ((self.classes[near] == k) & earlier).sum(1)
-                rows = self._class_rows(k, places.clamp_max(size - 1), axes)
+                place = places.clamp_max(size - 1)
+                rows = self._class_rows(k, place, axes, steps[k], lowest[k])
                 total = total + rows.masked_fill((classes != k)[:, None], 0.0)
-        return total + self.mean if self.rotate else total
+        return total
 
-    def _class_rows(self, k: int, place: Tensor, axes: Tensor | None) -> Tensor:
-        """Rows of a class in the embedding's width, before the mean is added."""
-        used, values = self._decode(k, place)
+    def _class_rows(
+        self, k: int, place: Tensor, axes: Tensor | None, steps: Tensor, lowest: Tensor
+    ) -> Tensor:
+        """Rows of a class in the embedding's width, from the step and lowest level of columns."""
+        codes, scales = (tensor.index_select(0, place) for tensor in self._stored(k))
+        columns, prefix = self._bits[k], is_prefix(self._bits[k])
+        scales = scales.view(torch.float16).to(steps.dtype)
+        scales = self._widened(scales) if scales.shape[1] > 1 else scales
+        values = unpack(codes, columns) if codes.shape[1] else codes
+        if prefix:  # Bits fall from axis to axis, mostly: the first ones, which need no copy.
+            part = slice(values.shape[1])
+        else:
+            part = levels_of(columns, steps.device, steps.dtype)[0]
+        values = torch.addcmul(lowest[part], values.to(steps.dtype), steps[part])
+        if scales.shape[1]:
+            values = values * (scales[:, part] if scales.shape[1] > 1 else scales)
         if axes is not None:
-            # Bits fall from axis to axis, mostly: the first ones, which need no copy.
-            return values @ (axes[: len(used)] if is_prefix(self._bits[k]) else axes[used])
-        if len(used) == self.columns:
+            return torch.addmm(self.mean, values, axes[part])
+        if values.shape[1] == self.columns:
             return values
+        used = torch.arange(self.columns, device=values.device)[part]
         return values.new_zeros(len(place), self.columns).index_copy(1, used, values)
 
-    def _decode(self, k: int, place: Tensor) -> tuple[Tensor, Tensor]:
-        """Columns that have bits in a class, and what its given rows have there."""
-        used, levels, unit = self._levels(k)
-        codes, scales = (tensor[place] for tensor in self._stored(k))
-        values = unpack(codes, self._bits[k]).to(unit.dtype) if len(used) else codes.to(unit.dtype)
-        values = (values - levels / 2) * unit
-        scales = scales.view(torch.float16).to(unit.dtype)
-        if scales.shape[1] > 1:
-            scales = self._widened(scales)[:, used]
-        return used, values * scales if scales.shape[1] else values
+    def _grid(self) -> tuple[Tensor, Tensor]:
+        """Steps and lowest levels of all classes (classes, columns), at scale 1."""
+        deviations = self.deviations.repeat_interleave(self.group_size, 1)[:, : self.columns]
+        steps, lowest = grid_of(self._bits, deviations.device, deviations.dtype)
+        return steps * deviations, lowest * deviations
 
     def _levels(self, k: int) -> tuple[Tensor, Tensor, Tensor]:
         """Of the columns with bits: which, the highest code, and the step at scale 1."""
-        deviations = self.deviations[k]
-        used, levels, step = levels_of(self._bits[k], deviations.device, deviations.dtype)
-        return used, levels, step * deviations.repeat_interleave(self.group_size)[used]
+        used, levels, _ = levels_of(self._bits[k], self.deviations.device, self.deviations.dtype)
+        return used, levels, self._grid()[0][k, used]
 
     def _widened(self, scales: Tensor) -> Tensor:
         size = self.scale_size or self.columns
@@ -276,7 +292,7 @@ class RoundedEmbedding(Embedding):
             groups = values.square().split(self.group_size, 1)
             deviations = torch.stack([(w @ group).mean().sqrt() for group in groups])
             deviations = deviations.clamp_min(deviations.max() * 1e-4 + 1e-30)
-            bits = self._bits[k][:: self.group_size]
+            bits = self._bits[k].bits[: ceil(self.columns / self.group_size)]
             self.deviations[k, : len(bits)] = deviations * spread_of(bits, deviations)
             for place in torch.arange(len(values), device=values.device).split(_CHUNK):
                 self._encode(k, place, values[place])
@@ -305,8 +321,11 @@ class RoundedEmbedding(Embedding):
         if self.rotate:
             inverse = torch.linalg.pinv(self.axes.whole_table().double()).to(coordinates)
             coordinates = (coordinates - self.mean) @ inverse
-        for k, where, place in self._parts(ids):
-            self._encode(k, place, coordinates[where])
+        order, parts = self._parts(ids)
+        coordinates = coordinates if order is None else coordinates[order]
+        counts = [len(place) for _, place in parts]
+        for (k, place), values in zip(parts, coordinates.split(counts), strict=True):
+            self._encode(k, place, values)
 
     @torch.no_grad()
     def resize_tables(self, num_embeddings: int, mean: bool) -> None:
