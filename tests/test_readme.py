@@ -2,7 +2,7 @@
 
 The blocks of a page run in their order: those in Python in one namespace, of those of a console
 the lines `$ define ...`. DIR is a tiny text, and runs are named runs/a, runs/b, ... in the order
-of training.
+of training. Three novels are texts of a hundred paragraphs, and take few subwords and one epoch.
 """
 
 import re
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from novels import write_novels
 
 from define.__main__ import main
 from define.measures.counting import shapes_only
@@ -48,6 +49,8 @@ def write_words(folder, types):
 def test_blocks_run(page, tmp_path, monkeypatch, capsys, cache):
     monkeypatch.chdir(tmp_path)
     write_words(tmp_path / "DIR", types=3600)  # more than the cutoffs of a recipe
+    if page.stem == "novels":
+        write_novels(tmp_path / "novels", 100)
     runs, names = iter("abcdefgh"), {}
     for language, block in blocks(page):
         if language == "python":
@@ -56,6 +59,8 @@ def test_blocks_run(page, tmp_path, monkeypatch, capsys, cache):
             for words in commands(block):
                 if words[0] == "train" and "--run" not in words:
                     words += ["--run", f"runs/{next(runs)}"]
+                if words[0] == "train" and "novels" in words:
+                    words += ["--data.size", "300", "--training.epochs", "1"]
                 capsys.readouterr()
                 main(words)
                 assert capsys.readouterr().out, words

@@ -147,3 +147,28 @@ def test_words_of_all_scripts(tmp_path):
     assert corpus.encode(f"{line}\n\n {line} \n") == ids  # a prompt is read as training reads
     assert corpus.decode(ids) == f"{line}\n\n{line}\n"
     assert corpus.encode("<eos>") == corpus.vocabulary.encode(["<unk>"]) != [corpus.end]
+
+
+def test_files_that_are_no_splits_are_divided(tmp_path, caplog):
+    """Three novels as they come: the end of each is held out."""
+    for name in "cab":
+        lines = [f"{name}{n} \u201cword\u201d" for n in range(40)]
+        (tmp_path / f"{name}.txt").write_bytes(MARK + "\r\n".join(lines).encode())
+    (tmp_path / "notes.md").write_text("no text")
+    text = Text(tmp_path, min_count=1)
+    parts = {split: text.files(split)[0].read_text("utf-8") for split in ("train", "valid", "test")}
+    first = {
+        split: [line.split()[0] for line in part.split("\n")[:-1]] for split, part in parts.items()
+    }
+    assert first["valid"] == [f"{name}{n}" for name in "abc" for n in (36, 37)]
+    assert first["test"] == [f"{name}{n}" for name in "abc" for n in (38, 39)]
+    assert first["train"] == [f"{name}{n}" for name in "abc" for n in range(36)]
+    assert "\r" not in parts["train"] and "\ufeff" not in parts["train"]
+    (tmp_path / "valid.txt").write_text("a b\n")  # a split is missing: nothing is guessed
+    with pytest.raises(FileNotFoundError, match="no split 'train'"):
+        text.files("train")
+    for file in tmp_path.glob("*.txt"):
+        file.write_text("a b\n" * 19)
+    (tmp_path / "valid.txt").unlink()
+    with pytest.raises(ValueError, match="too short to be divided.* 20 lines"):
+        text.files("train")

@@ -1,4 +1,4 @@
-"""Write what needs nothing of this package: vectors of a run, or a plain checkpoint."""
+"""Write what needs nothing of this package: model and vectors of a run, a plain checkpoint."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,44 +23,10 @@ def command(parser: "ArgumentParser", args: list[str]) -> None:
 
 
 def _run(folder: Path, output: Path, onnx: bool) -> list[Path]:
-    """Each table of a run: for NumPy, for gensim and word2vec, and for torch."""
-    import numpy as np
-    from safetensors.torch import save_file
-    from torch import nn
-
-    from define.embedding import Embedding
-    from define.files import atomic_write
+    """A run's vectors and, of a language model, the whole model for torch alone."""
     from define.recipes.loaded import load
 
-    run, files = load(folder), []
-    words = run.vocabulary.words
-    output.mkdir(parents=True)
-    for part, module in run.model.named_children():
-        if not isinstance(module, Embedding | nn.Embedding):
-            continue
-        table = module.weight.detach().float().cpu().contiguous()
-        with atomic_write(output / f"{part}.safetensors") as draft:
-            save_file({"weight": table}, draft)
-        with atomic_write(output / f"{part}.npy") as draft, draft.open("wb") as file:
-            np.save(file, table.numpy())
-        with (
-            atomic_write(output / f"{part}.txt") as draft,
-            draft.open("w", encoding="utf-8") as out,
-        ):
-            out.write(f"{len(words)} {table.shape[1]}\n")
-            for word, row in zip(words, table.tolist(), strict=True):
-                # Readers split at every space of Unicode, and words may hold some of those.
-                name = "_".join(word.split()) or "_"
-                out.write(f"{name} {' '.join(f'{x:.6g}' for x in row)}\n")
-        files += [output / f"{part}.{ending}" for ending in ("safetensors", "npy", "txt")]
-        if onnx:
-            from define.huggingface import export_onnx
-
-            plain = module.to_embedding() if isinstance(module, Embedding) else module
-            export_onnx(plain, output / f"{part}.onnx")
-            files.append(output / f"{part}.onnx")
-    run.vocabulary.write(output / "vocabulary.txt")
-    return [*files, output / "vocabulary.txt"]
+    return load(folder).export(output, onnx=onnx)
 
 
 def _checkpoint(folder: Path, output: Path, onnx: bool) -> list[Path]:

@@ -8,6 +8,7 @@ import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
 from inspect import cleandoc
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +17,7 @@ from tqdm import tqdm
 from define.data.cache import cached
 from define.data.corpus import SPLITS, Corpus
 
-__all__ = ["PyDocs", "divide", "documents", "tokenize"]
+__all__ = ["PyDocs", "divide", "documents", "raw_documents", "tokenize"]
 
 # Tests have docstrings that talk to nobody; what is installed differs from machine to machine.
 _EXCLUDED = {"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__"}
@@ -77,15 +78,22 @@ class PyDocs:
 def documents(library: Path) -> Iterator[list[str]]:
     """The documents, each a list of tokenized paragraphs: first modules, then help topics."""
     seen: set[str] = set()
-    texts = [*_modules(library), *_topics()]
-    if not texts:
-        raise FileNotFoundError(f"{library} has no sources of the standard library to read.")
-    for parts in texts:
+    for parts in raw_documents(library):
         new = [part for part in dict.fromkeys(parts) if part not in seen]
         seen.update(new)
         paragraphs = (tokenize(p) for part in new for p in re.split(r"\n\s*\n", part))
         if lines := [line for line in paragraphs if line]:
             yield lines
+
+
+def raw_documents(library: Path) -> Iterator[list[str]]:
+    """The documents, each a list of docstrings as they are written, or a help topic."""
+    found = False
+    for parts in chain(_modules(library), _topics()):
+        found = True
+        yield parts
+    if not found:
+        raise FileNotFoundError(f"{library} has no sources of the standard library to read.")
 
 
 def divide(documents: Iterator[list[str]]) -> list[list[str]]:

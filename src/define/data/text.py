@@ -1,15 +1,19 @@
 """Language text in a folder: which files are which split, and how they become ids."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from define.data.corpus import Corpus
+from define.data.cache import cached, content
+from define.data.corpus import SPLITS, Corpus
 from define.data.files import ENDINGS, find_text
+from define.readers import read_lines
 
 __all__ = ["Text"]
 
 _ENDINGS = tuple(f".txt{ending}" for ending in ENDINGS)
+_PART = 20  # valid and test of a text that is divided: each of so many lines of a file
 
 
 @dataclass(frozen=True)
@@ -17,8 +21,10 @@ class Text:
     """A folder of text with the splits `train`, `valid` and `test`.
 
     Each split is one UTF-8 file (`train.txt`), or several that are read one after the other in the
-    order of their names (`train-*.txt`, or all `.txt` files of a folder `train`). Each may be
-    compressed (`.txt.xz`, `.txt.gz`). Words are what stands between ASCII white space, and every
+    order of their names (`train-*.txt`, or all `.txt` files of a folder `train`). A folder that has
+    none of the splits but other `.txt` files, such as novels, is divided: the last 20th of the
+    lines of each is `test`, the 20th before `valid`. Each file may be compressed (`.txt.xz`,
+    `.txt.gz`). Words are what stands between ASCII white space, and every
     line, empty ones too, ends with the word `<eos>`: so the published token counts of Penn Treebank
     and WikiText come out. `<unk>` in a text is that of the vocabulary; `<eos>` in a text is a word
     like others, but one that no vocabulary holds.
@@ -67,11 +73,41 @@ class Text:
             return [find_text(folder, f"{split}.txt")]
         except FileNotFoundError:
             for pattern in (f"{split}-*", f"{split}/*"):
-                files = sorted(file for file in folder.glob(pattern) if file.is_file())
-                if shards := [file for file in files if file.name.endswith(_ENDINGS)]:
+                if shards := _texts(folder, pattern):
                     return shards
+            named = any(_texts(folder, pattern) for s in SPLITS for pattern in (f"{s}*", f"{s}/*"))
+            if not named and split in SPLITS and (whole := _texts(folder, "*")):
+                return [self._divided(whole) / f"{split}.txt"]
             names = ", ".join(f"{split}{ending}" for ending in _ENDINGS)
             raise FileNotFoundError(
                 f"{folder} has no split {split!r}: none of {names}, {split}-*.txt, {split}/*.txt "
                 "is there."
             ) from None
+
+    def _divided(self, files: Sequence[Path]) -> Path:
+        """The folder of the splits of files that are none."""
+
+        def build(folder: Path) -> None:
+            train, valid, test = (folder / f"{split}.txt" for split in SPLITS)
+            with train.open("wb") as first, valid.open("wb") as second, test.open("wb") as third:
+                for file in files:
+                    lines = sum(1 for _ in read_lines(file))
+                    part = lines // _PART
+                    for number, line in enumerate(read_lines(file)):
+                        ahead = lines - number
+                        sink = first if ahead > 2 * part else second if ahead > part else third
+                        sink.write(f"{line}\n".encode())
+            if not test.stat().st_size:
+                raise ValueError(
+                    f"{files[0].parent} is too short to be divided into {', '.join(SPLITS)}: one "
+                    f"of its files must have {_PART} lines."
+                )
+
+        source = {"files": [content(file, self.cache) for file in files], "part": _PART}
+        return cached(self.cache, "divided", source, build)
+
+
+def _texts(folder: Path, pattern: str) -> list[Path]:
+    """The texts of a pattern in the order of their names."""
+    files = sorted(file for file in folder.glob(pattern) if file.is_file())
+    return [file for file in files if file.name.endswith(_ENDINGS)]

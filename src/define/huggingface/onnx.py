@@ -4,6 +4,7 @@ import copy
 import inspect
 import os
 import warnings
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -71,21 +72,29 @@ def export_onnx(model: nn.Module, path: str | os.PathLike) -> None:
         raise TypeError(f"{type(model).__name__} must be a model of transformers or an embedding.")
     module = _fold_heads(copy.deepcopy(module)).cpu().eval()
     ids = torch.zeros(_EXAMPLE, dtype=torch.int64)
-    arguments = (ids, torch.ones_like(ids))[: len(names)]
     axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("time")}
+    write_onnx(
+        module,
+        (ids, torch.ones_like(ids))[: len(names)],
+        path,
+        input_names=names,
+        output_names=[output],
+        dynamic_shapes=tuple(axes for _ in names),
+    )
+
+
+def write_onnx(
+    module: nn.Module,
+    arguments: tuple[Tensor, ...],
+    path: str | os.PathLike,
+    **names: Any,  # noqa: ANN401
+) -> None:
+    """Writes a module that computes with tensors alone; see `torch.onnx.export`."""
     with warnings.catch_warnings():
-        # Of torch about its own parts, and about both inputs having the same axes.
+        # Of torch about its own parts, and about several inputs having the same axes.
         warnings.filterwarnings("ignore", r".*isinstance\(treespec, LeafSpec\)", FutureWarning)
         warnings.filterwarnings("ignore", "# The axis name", UserWarning)
-        program = torch.onnx.export(
-            module,
-            arguments,
-            input_names=names,
-            output_names=[output],
-            dynamic_shapes=tuple(axes for _ in names),
-            dynamo=True,
-            verbose=False,
-        )
+        program = torch.onnx.export(module, arguments, dynamo=True, verbose=False, **names)
     assert program is not None  # None is what the exporter before dynamo gave
     program.save(os.fspath(path))
 

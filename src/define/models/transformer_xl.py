@@ -271,7 +271,7 @@ class TransformerXL(Backbone):
             raise ValueError(f"state of shape {tuple(state.shape)} must have shape {expected}.")
 
         keys = state.shape[2] + time
-        kept = max(keys - self._reach(), 0)
+        kept = torch.sym_max(keys - self._reach(), 0)
         encoding = self.dropout(self._encoding(keys, x))
         mask = self._mask(time, keys, x)
         x = self.dropout(x * self.input_scale)

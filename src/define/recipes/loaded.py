@@ -79,3 +79,9 @@ class LoadedRun:
     def translate(self, lines: list[str], **options: Any) -> list[str]:  # noqa: ANN401
         """Translates sentences; see `TranslationExperiment.translate`."""
         return self.experiment.translate(lines, **options)
+
+    def export(self, folder: str | Path, *, onnx: bool = False) -> list[Path]:
+        """Writes it for other programs; see :func:`~define.recipes.exported.export_run`."""
+        from define.recipes.exported import export_run
+
+        return export_run(self, Path(folder), onnx=onnx)

@@ -1,0 +1,71 @@
+"""A model as operations of torch alone gives what it gave."""
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+from define import (
+    LSTM,
+    AdaptiveEmbedding,
+    AdaptiveSoftmax,
+    DeFINE,
+    LanguageModel,
+    TiedSoftmax,
+    TransformerXL,
+)
+from define.models.plain import plain_step, start_state
+
+V, M = 50, 12
+# Checked annotations cannot be traced.
+pytestmark = pytest.mark.usefixtures("unchecked")
+
+
+def unit(map):
+    return DeFINE(V, M, map=map, expand_dim=16, depth=2, max_groups=2)
+
+
+def adaptive():
+    return AdaptiveEmbedding(V, M, cutoffs=[10, 20], div_value=2)
+
+
+CASES = {
+    "standard": (lambda: nn.Embedding(V, M), TiedSoftmax),
+    "map": (lambda: unit(8), lambda e: TiedSoftmax(e.map, M)),
+    "computed": (lambda: unit(8), TiedSoftmax),
+    "bands": (lambda: unit(adaptive()), lambda e: AdaptiveSoftmax(e.map)),
+    "first-band": (lambda: unit(adaptive()), lambda e: AdaptiveSoftmax(e, first_band_only=True)),
+}
+BACKBONES = {
+    "lstm": lambda: LSTM(M, 14, 2, output_size=M, dropout=0.5),
+    "transformer-xl": lambda: TransformerXL(M, 2, num_heads=2, head_dim=4, memory_length=3),
+}
+
+
+@pytest.mark.parametrize(
+    ("case", "backbone"),
+    [*((case, "lstm") for case in CASES), ("computed", "transformer-xl")],
+)
+def test_step_by_step_it_gives_the_same(case, backbone):
+    make, tie = CASES[case]
+    embedding = make()
+    model = LanguageModel(embedding, BACKBONES[backbone](), tie(embedding)).eval()
+    step, axes = plain_step(model)
+    assert all(1 in found for found in axes)
+    tokens = torch.randint(V, (3, 6))
+    state, theirs = None, start_state(model, 3)
+    for column in tokens.split(1, 1):  # beyond the length of the memory
+        hidden, state = model.hidden(column, state)
+        found, *theirs = step(column[:, 0], *theirs)
+        assert_close(found, model.head.log_prob(hidden[:, 0]))
+    assert not any("expand" in name for name, _ in step.named_parameters())
+
+
+@pytest.mark.parametrize("case", ["standard", "computed"])
+def test_input_and_output_that_are_one_table_stay_one(case):
+    make, tie = CASES[case]
+    embedding = make()
+    model = LanguageModel(embedding, BACKBONES["lstm"](), tie(embedding))
+    step, _ = plain_step(model)
+    others = [*model.backbone.parameters(), *model.head.parameters()]
+    assert sum(p.numel() for p in step.parameters()) == V * M + sum(p.numel() for p in others)
