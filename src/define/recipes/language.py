@@ -9,7 +9,7 @@ import torch
 from define.data import PyDocs, Text
 from define.embedding import DeFINE
 from define.recipes.embeddings import MakeEmbedding
-from define.recipes.models import lstm
+from define.recipes.models import Tie, lstm
 from define.training import LanguageModelExperiment, Training
 
 __all__ = ["pydocs", "text"]
@@ -32,6 +32,7 @@ def lstm_experiment(
     weight_dropout: float = 0.0,
     word_dropout: float = 0.0,
     cutoffs: Sequence[int] = (),
+    tie: Tie = "map",
     training: Training = Training(learning_rate=0.008, unit_rate=0.1),
     start_from: Path | None = None,
     seed: int = 1,
@@ -56,6 +57,8 @@ def lstm_experiment(
         word_dropout: Dropout of whole words from the table, that of the Map with DeFINE.
         cutoffs: First id of each further band of an adaptive softmax; exact full softmax if
             empty.
+        tie: Whether the output reads the Map, what the `embedding` computes, or that in the
+            `first-band` of the softmax alone.
         training: How to train.
         start_from: Folder of a run of the same model whose best weights training begins with.
         seed: Of initialization and training.
@@ -76,6 +79,7 @@ def lstm_experiment(
         weight_dropout=weight_dropout,
         word_dropout=word_dropout,
         cutoffs=cutoffs,
+        tie=tie,
     )
     return LanguageModelExperiment(
         model=model, data=data, training=training, seed=seed, start_from=start_from

@@ -1,7 +1,7 @@
 """The models of the recipes, for any vocabulary and any embedding."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
@@ -12,7 +12,11 @@ from define.models import LSTM, LanguageModel, TransformerXL
 from define.recipes.embeddings import MakeEmbedding
 from define.softmax import AdaptiveSoftmax, OutputLayer, TiedSoftmax
 
-__all__ = ["lstm", "transformer_xl"]
+__all__ = ["Tie", "lstm", "transformer_xl"]
+
+Tie = Literal["map", "embedding", "first-band"]
+"""What the output reads: the Map (the paper), what the embedding computes, or that in the first
+band of an adaptive softmax alone and the Map in the others."""
 
 
 def transformer_xl(
@@ -22,6 +26,7 @@ def transformer_xl(
     embedding_dim: int = 384,
     embedding_std: float = 0.02,
     cutoffs: Sequence[int] = (),
+    tie: Tie = "map",
     **options: Any,  # noqa: ANN401
 ) -> LanguageModel:
     """Transformer-XL with input and output tied (Table 2).
@@ -32,13 +37,14 @@ def transformer_xl(
         embedding_dim: Width m of the model.
         embedding_std: Standard deviation of tables and embeddings at initialization.
         cutoffs: First id of each further band of the softmax, for an embedding of one table.
+        tie: What the output reads, see `Tie`.
         options: Of `TransformerXL`.
     """
     module = embedding(num_embeddings, embedding_dim)
     draw(module, embedding_std)
     # Dai et al. scale what they embed, since the tied output wants small tables.
     backbone = TransformerXL(embedding_dim, input_scale=embedding_dim**0.5, **options)
-    return LanguageModel(module, backbone, _head(module, embedding_dim, cutoffs, bias=True))
+    return LanguageModel(module, backbone, _head(module, embedding_dim, cutoffs, tie, bias=True))
 
 
 def lstm(
@@ -57,6 +63,7 @@ def lstm(
     weight_dropout: float = 0.0,
     word_dropout: float = 0.0,
     cutoffs: Sequence[int] = (),
+    tie: Tie = "map",
 ) -> LanguageModel:
     """LSTM with input and output tied: Table 1a, AWD-LSTM.
 
@@ -75,6 +82,7 @@ def lstm(
         weight_dropout: Dropout of hidden-to-hidden weights.
         word_dropout: Dropout of whole words from the table, that of the Map with DeFINE.
         cutoffs: First id of each further band of the softmax, for an embedding of one table.
+        tie: What the output reads, see `Tie`.
     """
     module = embedding(num_embeddings, embedding_dim)
     draw(module, embedding_std)
@@ -82,24 +90,34 @@ def lstm(
         module.embedding_dim,  # without Reduce, the unit ends wider
         hidden_size,
         num_layers,
-        output_size=table_size(tied_table(module))[1] if narrow else output_size,
+        output_size=table_size(_tied(module, tie))[1] if narrow else output_size,
         dropout=dropout,
         input_dropout=dropout if input_dropout is None else input_dropout,
         output_dropout=dropout if output_dropout is None else output_dropout,
         weight_dropout=weight_dropout,
     )
-    head = _head(module, backbone.output_size, cutoffs)
+    head = _head(module, backbone.output_size, cutoffs, tie)
     if word_dropout:
         drop_words(module, word_dropout)
     return LanguageModel(module, backbone, head)
 
 
+def _tied(embedding: nn.Module, tie: Tie) -> nn.Module:
+    return tied_table(embedding) if tie == "map" else embedding
+
+
 def _head(
-    embedding: nn.Module, in_features: int, cutoffs: Sequence[int], bias: bool = False
+    embedding: nn.Module, in_features: int, cutoffs: Sequence[int], tie: Tie, bias: bool = False
 ) -> OutputLayer:
-    map = tied_table(embedding)
-    if bands(map) is not None:
-        return AdaptiveSoftmax(map, in_features, bias=bias, cluster_bias=bias)
-    if cutoffs:
-        return AdaptiveSoftmax(map, in_features, cutoffs, bias=bias, cluster_bias=bias)
-    return TiedSoftmax(map, in_features)
+    first_band_only = tie == "first-band"
+    banded = bands(tied_table(embedding)) is not None  # cut already
+    if not (banded or cutoffs or first_band_only):
+        return TiedSoftmax(_tied(embedding, tie), in_features)
+    return AdaptiveSoftmax(
+        _tied(embedding, tie),
+        in_features,
+        None if banded else cutoffs or None,
+        bias=bias,
+        cluster_bias=bias,
+        first_band_only=first_band_only,
+    )

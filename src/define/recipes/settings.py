@@ -63,6 +63,7 @@ SHORT = (
     "map_dim",
     "unit",
     "cutoffs",
+    "tie",
     "max_tokens",
     "training.epochs",
     "training.batch_size",

@@ -1,6 +1,6 @@
 """Translation: the Transformer of Vaswani et al., with any embedding."""
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -21,7 +21,7 @@ def wmt14(
     embedding_dim: int = 512,
     embedding_std: float | None = None,
     share: bool = True,
-    tie: bool = True,
+    tie: bool | Literal["map", "embedding"] = True,
     num_layers: int = 6,
     num_heads: int = 8,
     inner_dim: int = 2048,
@@ -48,8 +48,9 @@ def wmt14(
         embedding_std: Standard deviation of tables and embeddings at initialization, whatever their
             kind; if omitted, such that tied logits begin with deviation 1.
         share: Whether encoder and decoder have one embedding.
-        tie: Whether the output is tied to the decoder's table, through a projection of its own
-            where that is narrow. The paper has neither `share` nor `tie`.
+        tie: Whether the output is tied to the decoder's Map (`map` is the same), through a
+            projection of its own where that is narrow, or to what its `embedding` computes. The
+            paper has neither `share` nor `tie`.
         num_layers: Layers of the encoder, and of the decoder.
         num_heads: Heads of each attention.
         inner_dim: Width within the feed-forward layers.
@@ -72,7 +73,7 @@ def wmt14(
         draw(module, std)
     model = TranslationModel(
         modules[0],
-        TiedSoftmax(tied_table(modules[-1]), embedding_dim)
+        TiedSoftmax(modules[-1] if tie == "embedding" else tied_table(modules[-1]), embedding_dim)
         if tie
         else Softmax(embedding_dim, size),
         target_embedding=None if share else modules[1],

@@ -10,7 +10,7 @@ from define.data import Text
 from define.embedding import AdaptiveEmbedding, DeFINE
 from define.recipes.embeddings import MakeEmbedding, Unit
 from define.recipes.language import lstm_experiment
-from define.recipes.models import lstm, transformer_xl
+from define.recipes.models import Tie, lstm, transformer_xl
 from define.training import Cosine, LanguageModelExperiment, StepDecay, Training
 
 __all__ = [
@@ -34,6 +34,7 @@ def wikitext_103(
     embedding: MakeEmbedding | None = None,
     embedding_dim: int = 384,
     embedding_std: float = 0.02,
+    tie: Tie = "map",
     num_layers: int = 16,
     num_heads: int = 10,
     head_dim: int = 41,
@@ -66,6 +67,8 @@ def wikitext_103(
         embedding_dim: Width m of the model.
         embedding_std: Standard deviation of tables and embeddings at initialization. What is
             embedded is then scaled by the square root of m.
+        tie: Whether the output reads the Map, what the `embedding` computes, or that in the
+            `first-band` of the softmax alone.
         num_layers: Layers.
         num_heads: Attention heads.
         head_dim: Width of a head.
@@ -88,6 +91,7 @@ def wikitext_103(
         embedding_dim=embedding_dim,
         embedding_std=embedding_std,
         cutoffs=cutoffs,
+        tie=tie,
         depth=num_layers,
         num_heads=num_heads,
         head_dim=head_dim,
@@ -109,6 +113,7 @@ def wikitext_103_lstm(
     unit: Unit | None = Unit(depth=7, max_groups=128),
     embedding: MakeEmbedding | None = None,
     embedding_std: float = 0.1,
+    tie: Tie = "map",
     hidden_size: int = 1024,
     num_layers: int = 4,
     dropout: float = 0.1,  # ours: the paper gives none
@@ -132,6 +137,8 @@ def wikitext_103_lstm(
         unit: Puts DeFINE on the embedding; null for none.
         embedding: Makes another embedding than the adaptive one from vocabulary size and width.
         embedding_std: Standard deviation of tables and embeddings at initialization.
+        tie: Whether the output reads the Map, what the `embedding` computes, or that in the
+            `first-band` of the softmax alone.
         hidden_size: Width of the other layers.
         num_layers: Layers.
         dropout: Locked dropout before, between and after the layers.
@@ -146,6 +153,7 @@ def wikitext_103_lstm(
         embedding_dim=map_dim,
         embedding_std=embedding_std,
         cutoffs=cutoffs,
+        tie=tie,
         hidden_size=hidden_size,
         num_layers=num_layers,
         dropout=dropout,
