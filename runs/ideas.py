@@ -1,6 +1,6 @@
 """Ways to let rare words share what they have in common, beside a narrow row of their own.
 
-Each is adaptive input whose narrow bands read more than a row of their own: the table of such a
+Most are adaptive input whose narrow bands read more than a row of their own: the table of such a
 band is ``[own rows, features]``, and one matrix brings both to the width of the embedding. The
 output is tied to these tables. What they gained is in RESULTS; they are no part of the package.
 """
@@ -16,8 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from define.embedding import Band, Embedding
+from define.embedding.target import Target, balance, factorize
 
-__all__ = ["BandUnits", "Classes", "Shared", "Spelled", "clusters"]
+__all__ = ["BandUnits", "Classes", "Coded", "Neighbours", "Shared", "Spelled", "clusters"]
 
 
 class Shared(Embedding):
@@ -64,6 +65,29 @@ class Shared(Embedding):
     @abstractmethod
     def features(self, band: int, own: Tensor) -> Tensor:
         """Features (rows, features_dim) of a band's words, from their own rows or not."""
+
+    def unfold(self, band: int, wanted: Tensor) -> None:
+        """Sets the features of a band near to `wanted` (rows, features_dim), if it can."""
+
+    @torch.no_grad()
+    def approximate(self, target: Target) -> None:
+        """Sets own rows to what features leave over; those start as principal coordinates."""
+        for b, ((start, stop), table) in enumerate(zip(self.ranges, self.tables, strict=True)):
+            rows = target.table[start:stop]
+            if b == 0:
+                table.copy_(rows)
+                continue
+            projection, ones = self.projections[b - 1], rows.new_ones(len(rows))
+            left, right, _ = factorize(Target(rows, ones), self.features_dim, False)
+            scale = balance(left, ones, self.std)
+            self.unfold(b, left / scale)
+            made = self.features(b, table)
+            fitted = torch.linalg.lstsq(made, rows).solution.mT
+            projection[:, table.shape[1] :] = fitted
+            left, right, _ = factorize(Target(rows - made @ fitted.mT, ones), table.shape[1], False)
+            scale = balance(left, ones, self.std)
+            table.copy_(left / scale)
+            projection[:, : table.shape[1]] = right * scale
 
     def bands(self) -> tuple[Band, ...]:
         # Made in `rows`, once a step for input and output together.
@@ -144,6 +168,22 @@ class Spelled(Shared):
         super().reset_parameters()
         nn.init.normal_(self.pieces.weight, std=self.std)
 
+    def unfold(self, band: int, wanted: Tensor) -> None:
+        if band == 1:  # pieces are all bands': the second band's alone would be few words
+            self._wanted = []
+        self._wanted.append(wanted)
+        if band < len(self.ranges) - 1:
+            return
+        bags = torch.zeros(sum(map(len, self._wanted)), self.pieces.num_embeddings)
+        row = 0
+        for (ids, offsets, weights), part in zip(self.bags[1:], self._wanted, strict=True):
+            counts = torch.diff(offsets, append=torch.tensor([len(ids)]))
+            rows = torch.arange(row, row + len(part)).repeat_interleave(counts)
+            bags[rows, ids] = weights
+            row += len(part)
+        gram = bags.mT @ bags + torch.eye(bags.shape[1])
+        self.pieces.weight.copy_(torch.linalg.solve(gram, bags.mT @ torch.cat(self._wanted)))
+
     def features(self, band: int, own: Tensor) -> Tensor:
         ids, offsets, weights = self.bags[band]
         return self.pieces(ids, offsets, per_sample_weights=weights)
@@ -191,6 +231,13 @@ class Classes(Shared):
     def reset_parameters(self) -> None:
         super().reset_parameters()
         nn.init.normal_(self.classes.weight, std=self.std)
+
+    def unfold(self, band: int, wanted: Tensor) -> None:
+        assigned = self.assigned[slice(*self.ranges[band])]
+        counts = assigned.bincount(minlength=len(self.classes.weight)).clamp_min(1)[:, None]
+        sums = torch.zeros_like(self.classes.weight).index_add(0, assigned, wanted)
+        seen = assigned.unique()  # a class of two bands keeps the rarer words' mean
+        self.classes.weight[seen] = (sums / counts)[seen]
 
     def features(self, band: int, own: Tensor) -> Tensor:
         return self.classes(self.assigned[slice(*self.ranges[band])])
@@ -252,6 +299,148 @@ class BandUnits(Shared):
         if self.mixture:
             return (2 * x).softmax(-1) * self.std * x.shape[-1] ** 0.5
         return F.gelu(x) * self.std
+
+
+class Coded(Embedding):
+    r"""Rows are narrow rows of their own, projected, and what a few codes of each word name.
+
+    .. math:: e_o(w) = P z_w + [B^1_{c^1_w}, ..., B^J_{c^J_w}]
+
+    Codes come from the start, by product quantization of what P z leaves over, and stay; z, P and
+    the books B are trained. Words that have a code in common share what it names.
+
+    Reference:
+        | Product Quantization for Nearest Neighbor Search (Jégou et al. 2011), Sec. II
+        | Compressing Word Embeddings via Deep Compositional Code Learning (Shu & Nakayama 2018)
+
+    Args:
+        num_embeddings: Size V of the vocabulary.
+        embedding_dim: Width m of the output.
+        width: Width of the own rows.
+        num_books: Number J of books, which divides m.
+        num_codes: Vectors in each.
+        each_counts: Whether a code counts as a parameter, instead of by its bits as float32.
+        std: Standard deviation of rows at initialization.
+    """
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        *,
+        width: int,
+        num_books: int,
+        num_codes: int,
+        each_counts: bool = False,
+        std: float,
+    ) -> None:
+        super().__init__(num_embeddings, embedding_dim, std=std)
+        bits = 32 if each_counts else (num_codes - 1).bit_length()
+        self.stored = num_embeddings * num_books * bits // 32
+        self.own = nn.Parameter(torch.empty(num_embeddings, width))
+        self.projection = nn.Parameter(torch.empty(embedding_dim, width))
+        self.books = nn.Parameter(torch.empty(num_books, num_codes, embedding_dim // num_books))
+        self.codes: Tensor
+        codes = torch.randint(num_codes, (num_embeddings, num_books))
+        self.register_buffer("codes", codes + torch.arange(num_books) * num_codes)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.normal_(self.own, std=self.std)
+        nn.init.normal_(self.projection, std=(2 * self.own.shape[1]) ** -0.5)
+        nn.init.normal_(self.books, std=self.std * 0.5**0.5)
+
+    def rows(self, ids: Tensor) -> Tensor:
+        named = F.embedding(self.codes[ids], self.books.flatten(0, 1)).flatten(1)
+        return torch.addmm(named, F.embedding(ids, self.own), self.projection.mT)
+
+    @torch.no_grad()
+    def approximate(self, target: Target) -> None:
+        left, right, _ = factorize(target, self.own.shape[1], False)
+        scale = balance(left, target.weights, self.std)
+        self.own.copy_(left / scale)
+        self.projection.copy_(right * scale)
+        rest = target.table - left @ right.mT
+        number = self.books.shape[1]
+        for j, part in enumerate(rest.chunk(len(self.books), 1)):
+            codes, self.books[j] = _means(part, number)
+            self.codes[:, j] = codes + j * number
+
+
+class Neighbours(Embedding):
+    """Rows of rare words are narrow rows of their own and a sum of frequent words' rows.
+
+    The frequent words are those that stand beside the same words, found at the start one after the
+    other in what the ones before leave over; their rows are read as they are trained.
+
+    Args:
+        frequent: The table of the frequent words.
+        num_embeddings: Number of rare words.
+        embedding_dim: Width m of the output.
+        width: Width of the own rows.
+        number: How many frequent words are added up; id and weight count as parameters.
+        std: Standard deviation of rows at initialization.
+    """
+
+    def __init__(
+        self,
+        frequent: nn.Embedding,
+        num_embeddings: int,
+        embedding_dim: int,
+        *,
+        width: int,
+        number: int = 4,
+        std: float,
+    ) -> None:
+        super().__init__(num_embeddings, embedding_dim, std=std)
+        self.frequent = frequent
+        self.own = nn.Parameter(torch.empty(num_embeddings, width))
+        self.projection = nn.Parameter(torch.empty(embedding_dim, width))
+        self.shares = nn.Parameter(torch.empty(num_embeddings, number))
+        self.chosen: Tensor
+        drawn = torch.randint(frequent.num_embeddings, (num_embeddings, number))
+        self.register_buffer("chosen", drawn)
+        self.stored = drawn.numel()
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.normal_(self.own, std=self.std)
+        nn.init.normal_(self.projection, std=self.own.shape[1] ** -0.5)
+        nn.init.zeros_(self.shares)
+
+    def rows(self, ids: Tensor) -> Tensor:
+        read = self.frequent(self.chosen[ids])  # (rows, number, m)
+        added = (F.embedding(ids, self.shares)[:, None] @ read).squeeze(1)
+        return torch.addmm(added, F.embedding(ids, self.own), self.projection.mT)
+
+    @torch.no_grad()
+    def approximate(self, target: Target) -> None:
+        rest, table = target.table.clone(), self.frequent.weight
+        directions = F.normalize(table, dim=1)
+        for j in range(self.shares.shape[1]):
+            best = (rest @ directions.mT).max(1)
+            self.chosen[:, j] = best.indices
+            read = table[self.chosen[:, : j + 1]]  # (rows, j + 1, m)
+            shares = torch.linalg.lstsq(read.mT, target.table[..., None]).solution.squeeze(-1)
+            self.shares[:, : j + 1] = shares
+            rest = target.table - (shares[:, None] @ read).squeeze(1)
+        left, right, _ = factorize(Target(rest, target.weights), self.own.shape[1], False)
+        scale = balance(left, target.weights, self.std)
+        self.own.copy_(left / scale)
+        self.projection.copy_(right * scale)
+
+
+def _means(x: Tensor, number: int, rounds: int = 15) -> tuple[Tensor, Tensor]:
+    """Cluster of each row and the means, by k-means."""
+    draw = torch.Generator().manual_seed(0)
+    means = x[torch.randperm(len(x), generator=draw)[:number]].clone()
+    nearest = torch.zeros(len(x), dtype=torch.long)
+    for _ in range(rounds):
+        nearest = (2 * x @ means.mT - means.square().sum(1)).argmax(1)
+        counts = nearest.bincount(minlength=number)[:, None]
+        sums = torch.zeros_like(means).index_add(0, nearest, x)
+        means = torch.where(counts > 0, sums / counts.clamp_min(1), means)
+    return nearest, means
 
 
 def clusters(vectors: Tensor, number: int, rounds: int = 15) -> Tensor:

@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Literal
 
 import ideas
 from torch import Tensor, nn
 
 from define import AdaptiveEmbedding, DeFINE, ProjectedEmbedding
-from define.embedding import HashEmbedding, count_vectors, draw
+from define.embedding import BandedEmbedding, HashEmbedding, count_vectors, draw
 
 __all__ = ["METHODS", "Method", "Task"]
 
@@ -51,11 +52,18 @@ class Method:
         widths: Widths to choose from, ascending.
         tie: What the output is tied to: the Map (the paper), what the embedding computes, or that
             for the first band alone, the tails to the Map.
+        bias: Whether the output has a bias for each word, which starts at the logarithm of its
+            frequency where embeddings start from the text.
+        fit: Rounds of gradient steps that fit the embedding to what it starts from.
+        warm: Share of the steps in which the unit stays as it is.
     """
 
     make: Callable[[Task, int], nn.Module]
     widths: range = range(1, 1024)
     tie: Literal["map", "embedding", "first band"] = "map"
+    bias: bool = False
+    fit: int = 0
+    warm: float = 0.0
 
 
 def standard(task: Task, width: int) -> nn.Module:
@@ -177,6 +185,100 @@ def prototypes(task: Task, width: int) -> nn.Module:
     )
 
 
+def banded(task: Task, width: int, make: Callable[[int, int, int], nn.Module]) -> BandedEmbedding:
+    """Words of the first band have rows of their own; `make` makes the other bands."""
+    stops = (*task.cutoffs, task.num_embeddings)
+    first = nn.Embedding(stops[0], task.embedding_dim)
+    draw(first, task.std)
+    narrow = [max(1, width // 4**b) for b in range(len(stops) - 1)]
+    bands = zip(pairwise(stops), narrow, strict=True)
+    rest = [make(stop - start, task.embedding_dim, n) for (start, stop), n in bands]
+    return BandedEmbedding(
+        task.num_embeddings, task.embedding_dim, parts=[first, *rest], std=task.std
+    )
+
+
+def coded(books: int, codes: int, each_counts: bool = False) -> Callable[[Task, int], nn.Module]:
+    """Rare words have codes beside narrow rows."""
+
+    def make(task: Task, width: int) -> nn.Module:
+        def part(size: int, dim: int, n: int) -> nn.Module:
+            return ideas.Coded(
+                size,
+                dim,
+                width=n,
+                num_books=books,
+                num_codes=codes,
+                each_counts=each_counts,
+                std=task.std,
+            )
+
+        return banded(task, width, part)
+
+    return make
+
+
+def neighbours(task: Task, width: int) -> nn.Module:
+    """Rare words are narrow rows and sums of frequent words' rows."""
+    first = nn.Embedding(task.cutoffs[0], task.embedding_dim)
+    draw(first, task.std)
+    made = banded(
+        task,
+        width,
+        lambda size, dim, n: ideas.Neighbours(first, size, dim, width=n, std=task.std),
+    )
+    made.parts[0] = first
+    return made
+
+
+def banded_projected(task: Task, width: int) -> nn.Module:
+    """Words of the first band have rows of their own, all others are projected from one width."""
+    return _banded_one(task, ProjectedEmbedding(_rest(task), task.embedding_dim, map=width))
+
+
+def banded_define(task: Task, width: int) -> nn.Module:
+    """The same with DeFINE for all others."""
+    rest = DeFINE(
+        _rest(task),
+        task.embedding_dim,
+        map=width,
+        expand_dim=4 * width,
+        depth=2,
+        max_groups=4,
+        start="projection",
+    )
+    return _banded_one(task, rest)
+
+
+def _rest(task: Task) -> int:
+    return task.num_embeddings - task.cutoffs[0]
+
+
+def _banded_one(task: Task, rest: nn.Module) -> nn.Module:
+    first = nn.Embedding(task.cutoffs[0], task.embedding_dim)
+    parts = [first, rest]
+    for part in parts:
+        draw(part, task.std)
+    return BandedEmbedding(task.num_embeddings, task.embedding_dim, parts=parts, std=task.std)
+
+
+def light_adaptive(task: Task, width: int) -> DeFINE:
+    """DeFINE on an adaptive Map with a light unit: one layer of width n in 8 groups."""
+    map = AdaptiveEmbedding(task.num_embeddings, width, cutoffs=task.cutoffs, div_value=4.0)
+    embedding = DeFINE(
+        task.num_embeddings,
+        task.embedding_dim,
+        map=map,
+        expand_dim=width,
+        depth=2,
+        max_groups=8,
+        norm=nn.LayerNorm,
+        start="projection",
+    )
+    draw(embedding, task.std)
+    return embedding
+
+
 METHODS = {
     "standard": Method(standard),
     "projected": Method(projected),
@@ -186,6 +288,19 @@ METHODS = {
     "define-both": Method(deep, range(8, 256, 8), tie="embedding"),
     "define-first-band": Method(deep, range(8, 256, 8), tie="first band"),
     "define-adaptive": Method(deep_adaptive, range(64, 257, 8)),
+    "define-adaptive-warm": Method(deep_adaptive, range(64, 257, 8), warm=0.3),
+    "define-adaptive-light": Method(light_adaptive, range(64, 257, 8)),
+    "define-adaptive-both": Method(light_adaptive, range(64, 257, 8), tie="embedding"),
+    "define-both-fit": Method(deep, range(8, 256, 8), tie="embedding", fit=20),
+    "define-warm": Method(deep, range(8, 256, 8), warm=0.3),
+    "banded-projected": Method(banded_projected, tie="embedding"),
+    "banded-define": Method(banded_define, range(4, 256, 4), tie="embedding"),
+    "banded-define-fit": Method(banded_define, range(4, 256, 4), tie="embedding", fit=20),
+    "coded": Method(coded(40, 16), range(1, 200), tie="embedding"),
+    "coded-8x64-strict": Method(coded(8, 64, True), range(1, 200), tie="embedding"),
+    "coded-bias": Method(coded(40, 16), range(1, 200), tie="embedding", bias=True),
+    "adaptive-bias": Method(adaptive, range(25, 200), bias=True),
+    "neighbours": Method(neighbours, range(1, 200), tie="embedding"),
     "hash-both": Method(hashed, tie="embedding"),
     "spelled": Method(spelled, range(8, 200)),
     "classes": Method(classes, range(8, 200)),

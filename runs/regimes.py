@@ -29,10 +29,12 @@ from methods import METHODS, Task
 from torch import Tensor, nn
 
 from define import LSTM, AdaptiveSoftmax, LanguageModel, TransformerXL
+from define.compression import fit_embedding
 from define.data import Segments, Text
 from define.dropout import drop_words
 from define.embedding import (
     bands,
+    count_vectors,
     parameter_groups,
     start_from_text,
     tied_table,
@@ -177,11 +179,22 @@ def build(run: Run, task: Task, width: int) -> LanguageModel:
     embedding: Any = method.make(task, width)
     if run.start == "text":
         start_from_text(embedding, task.ids)
+        if method.fit:
+            rows = count_vectors(task.ids, task.num_embeddings, embedding.embedding_dim)
+            fit_embedding(rows * task.std, embedding, rounds=method.fit, progress=False)
     tied = tied_table(embedding) if method.tie == "map" else embedding
     cutoffs = None if bands(tied) else regime.cutoffs
     backbone: Any = regime.backbone(embedding.embedding_dim)
     first = method.tie == "first band"
-    head = AdaptiveSoftmax(tied, backbone.output_size, cutoffs, first_band_only=first)
+    head = AdaptiveSoftmax(
+        tied, backbone.output_size, cutoffs, first_band_only=first, bias=method.bias
+    )
+    if head.bias is not None and run.start == "text":
+        counts = task.ids.bincount(minlength=task.num_embeddings) + 1.0
+        for bias, count in zip(
+            head.bias.data.split(head.sizes), counts.split(head.sizes), strict=True
+        ):
+            bias.copy_(count.log() - count.log().mean())
     return LanguageModel(embedding, backbone, head)
 
 
@@ -201,7 +214,9 @@ def widest(run: Run, task: Task) -> int:
 
 
 def _count(model: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
+    """Numbers to store: parameters, and what is not trained but cannot be left out."""
+    stored = sum(int(getattr(part, "stored", 0)) for part in model.modules())
+    return sum(parameter.numel() for parameter in model.parameters()) + stored
 
 
 @torch.no_grad()
@@ -250,6 +265,7 @@ def train(run: Run, data: Text, checkpoints: Path) -> dict[str, Any]:
         for split, text in places.items()
     }
     saved, steps = checkpoints / f"{run.name}.pt", run.epochs * len(segments)
+    warm = METHODS[run.method].warm * steps  # steps in which units stay as they are
     done: dict[str, Any] = {"epoch": 0, "history": [], "seconds": 0.0}
     if saved.exists():
         done = torch.load(saved, weights_only=True)
@@ -260,8 +276,8 @@ def train(run: Run, data: Text, checkpoints: Path) -> dict[str, Any]:
         state, total, started = None, 0.0, time.process_time()
         for step, (tokens, targets) in enumerate(segments, epoch * len(segments)):
             factor = regime.schedule.factor(step, steps)
-            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
-                group["lr"] = peak * factor
+            for i, (group, peak) in enumerate(zip(optimizer.param_groups, peaks, strict=True)):
+                group["lr"] = 0.0 if i and step < warm else peak * factor
             nll, state = model(tokens, targets, state)
             loss = nll.mean()
             optimizer.zero_grad()
