@@ -389,6 +389,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--start", choices=("random", "text"), default="random")
     parser.add_argument("--no_search", action="store_true", help="the first rates for all")
     parser.add_argument("--learning_rate", type=float, help="without search, instead of the first")
+    parser.add_argument("--unit_rate", type=float, help="the same")
+    parser.add_argument("--std", type=float, help="the same")
     parser.add_argument("--checkpoints", type=Path, default=Path("runs/checkpoints"))
     chosen = parser.parse_args(arguments)
     if chosen.regime == "table":
@@ -407,8 +409,8 @@ def main(arguments: list[str] | None = None) -> None:
                 budget,
                 method,
                 chosen.learning_rate or regime.learning_rates[0],
-                regime.unit_rates[0],
-                regime.stds[0],
+                chosen.unit_rate or regime.unit_rates[0],
+                chosen.std or regime.stds[0],
                 epochs=1,
                 share=chosen.share,
                 start=chosen.start,
