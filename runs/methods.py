@@ -103,6 +103,18 @@ def adaptive_two(task: Task, width: int) -> AdaptiveEmbedding:
     )
 
 
+def adaptive_narrow(task: Task, width: int) -> AdaptiveEmbedding:
+    """Adaptive input of factor 4, the first band `width` wide."""
+    return AdaptiveEmbedding(
+        task.num_embeddings,
+        task.embedding_dim,
+        cutoffs=task.cutoffs,
+        map_dim=width,
+        div_value=4.0,
+        std=task.std,
+    )
+
+
 def deep(task: Task, width: int) -> DeFINE:
     """DeFINE on one table of `width` columns (Table 1b's shape), k = 7.5 n."""
     embedding = DeFINE(
@@ -218,6 +230,30 @@ def coded(books: int, codes: int, each_counts: bool = False) -> Callable[[Task, 
     return make
 
 
+def all_coded(
+    books: int, codes: int, factor: int = 4, each_counts: bool = False
+) -> Callable[[Task, int], nn.Module]:
+    """All words have codes beside rows that are narrower from band to band."""
+
+    def make(task: Task, width: int) -> nn.Module:
+        ranges = pairwise((0, *task.cutoffs, task.num_embeddings))
+        parts = [
+            ideas.Coded(
+                stop - start,
+                task.embedding_dim,
+                width=max(1, width // factor**b),
+                num_books=books,
+                num_codes=codes,
+                each_counts=each_counts,
+                std=task.std,
+            )
+            for b, (start, stop) in enumerate(ranges)
+        ]
+        return BandedEmbedding(task.num_embeddings, task.embedding_dim, parts=parts, std=task.std)
+
+    return make
+
+
 def neighbours(task: Task, width: int) -> nn.Module:
     """Rare words are narrow rows and sums of frequent words' rows."""
     first = nn.Embedding(task.cutoffs[0], task.embedding_dim)
@@ -284,6 +320,7 @@ METHODS = {
     "projected": Method(projected),
     "adaptive": Method(adaptive, range(25, 200)),
     "adaptive-2": Method(adaptive_two, range(8, 201)),
+    "adaptive-narrow": Method(adaptive_narrow, range(16, 201)),
     "define": Method(deep, range(8, 256, 8)),
     "define-both": Method(deep, range(8, 256, 8), tie="embedding"),
     "define-first-band": Method(deep, range(8, 256, 8), tie="first band"),
@@ -298,6 +335,12 @@ METHODS = {
     "banded-define-fit": Method(banded_define, range(4, 256, 4), tie="embedding", fit=20),
     "coded": Method(coded(40, 16), range(1, 200), tie="embedding"),
     "coded-8x64-strict": Method(coded(8, 64, True), range(1, 200), tie="embedding"),
+    "coded-all": Method(all_coded(20, 16), range(1, 200), tie="embedding"),
+    "coded-all-2": Method(all_coded(20, 16, 2), range(1, 200), tie="embedding"),
+    "coded-all-40": Method(all_coded(40, 16), range(1, 200), tie="embedding"),
+    "coded-all-strict": Method(all_coded(8, 64, 4, True), range(1, 200), tie="embedding"),
+    "coded-all-bias": Method(all_coded(20, 16), range(1, 200), tie="embedding", bias=True),
+    "adaptive-narrow-bias": Method(adaptive_narrow, range(16, 201), bias=True),
     "coded-bias": Method(coded(40, 16), range(1, 200), tie="embedding", bias=True),
     "adaptive-bias": Method(adaptive, range(25, 200), bias=True),
     "neighbours": Method(neighbours, range(1, 200), tie="embedding"),
