@@ -254,6 +254,30 @@ def all_coded(
     return make
 
 
+def rare_coded(*widths: int, books: int = 20, codes: int = 16) -> Callable[[Task, int], nn.Module]:
+    """A first band of `width` columns; rarer words have codes beside rows of given widths."""
+
+    def make(task: Task, width: int) -> nn.Module:
+        stops = (*task.cutoffs, task.num_embeddings)
+        first = ProjectedEmbedding(stops[0], task.embedding_dim, map=width)
+        draw(first, task.std)
+        rest = [
+            ideas.Coded(
+                stop - start,
+                task.embedding_dim,
+                width=own,
+                num_books=books,
+                num_codes=codes,
+                std=task.std,
+            )
+            for (start, stop), own in zip(pairwise(stops), widths, strict=True)
+        ]
+        parts = [first, *rest]
+        return BandedEmbedding(task.num_embeddings, task.embedding_dim, parts=parts, std=task.std)
+
+    return make
+
+
 def neighbours(task: Task, width: int) -> nn.Module:
     """Rare words are narrow rows and sums of frequent words' rows."""
     first = nn.Embedding(task.cutoffs[0], task.embedding_dim)
@@ -341,6 +365,8 @@ METHODS = {
     "coded-all-strict": Method(all_coded(8, 64, 4, True), range(1, 200), tie="embedding"),
     "coded-all-bias": Method(all_coded(20, 16), range(1, 200), tie="embedding", bias=True),
     "adaptive-narrow-bias": Method(adaptive_narrow, range(16, 201), bias=True),
+    "coded-rare": Method(rare_coded(8, 4), range(1, 200), tie="embedding"),
+    "coded-rare-bias": Method(rare_coded(4, 1), range(1, 200), tie="embedding", bias=True),
     "coded-bias": Method(coded(40, 16), range(1, 200), tie="embedding", bias=True),
     "adaptive-bias": Method(adaptive, range(25, 200), bias=True),
     "neighbours": Method(neighbours, range(1, 200), tie="embedding"),
