@@ -15,10 +15,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from define.embedding import Band, Embedding
+from define.embedding import AdaptiveEmbedding, Band, Embedding
 from define.embedding.target import Target, balance, factorize
 
-__all__ = ["BandUnits", "Classes", "Coded", "Neighbours", "Shared", "Spelled", "clusters"]
+__all__ = [
+    "BandUnits",
+    "Classes",
+    "Coded",
+    "Neighbours",
+    "Shared",
+    "SlowAdaptive",
+    "Spelled",
+    "clusters",
+]
 
 
 class Shared(Embedding):
@@ -350,6 +359,9 @@ class Coded(Embedding):
         nn.init.normal_(self.projection, std=(2 * self.own.shape[1]) ** -0.5)
         nn.init.normal_(self.books, std=self.std * 0.5**0.5)
 
+    def unit_parameters(self) -> list[nn.Parameter]:
+        return [self.books]
+
     def rows(self, ids: Tensor) -> Tensor:
         named = F.embedding(self.codes[ids], self.books.flatten(0, 1)).flatten(1)
         return torch.addmm(named, F.embedding(ids, self.own), self.projection.mT)
@@ -441,6 +453,13 @@ def _means(x: Tensor, number: int, rounds: int = 15) -> tuple[Tensor, Tensor]:
         sums = torch.zeros_like(means).index_add(0, nearest, x)
         means = torch.where(counts > 0, sums / counts.clamp_min(1), means)
     return nearest, means
+
+
+class SlowAdaptive(AdaptiveEmbedding):
+    """Adaptive input whose projections have the rate of a unit."""
+
+    def unit_parameters(self) -> list[nn.Parameter]:
+        return list(self.projections.values())
 
 
 def clusters(vectors: Tensor, number: int, rounds: int = 15) -> Tensor:

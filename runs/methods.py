@@ -91,6 +91,17 @@ def adaptive(task: Task, width: int) -> AdaptiveEmbedding:
     )
 
 
+def adaptive_slow(task: Task, width: int) -> AdaptiveEmbedding:
+    """The same, projections at the rate of units."""
+    return ideas.SlowAdaptive(
+        task.num_embeddings,
+        task.embedding_dim,
+        cutoffs=task.cutoffs,
+        div_value=task.embedding_dim / width,
+        std=task.std,
+    )
+
+
 def adaptive_two(task: Task, width: int) -> AdaptiveEmbedding:
     """Adaptive input of factor 2, the first band `width` wide."""
     return AdaptiveEmbedding(
@@ -344,6 +355,7 @@ METHODS = {
     "projected": Method(projected),
     "adaptive": Method(adaptive, range(25, 200)),
     "adaptive-2": Method(adaptive_two, range(8, 201)),
+    "adaptive-slow": Method(adaptive_slow, range(25, 200)),
     "adaptive-narrow": Method(adaptive_narrow, range(16, 201)),
     "define": Method(deep, range(8, 256, 8)),
     "define-both": Method(deep, range(8, 256, 8), tie="embedding"),
