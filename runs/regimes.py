@@ -33,13 +33,14 @@ from define.compression import fit_embedding
 from define.data import Segments, Text
 from define.dropout import drop_words
 from define.embedding import (
+    approximate,
     bands,
     count_vectors,
     parameter_groups,
-    start_from_text,
     tied_table,
     unit_parameters,
 )
+from define.embedding.target import check_target
 from define.recipes.wikitext import WIKITEXT_103_CUTOFFS
 from define.training import Cosine, StepDecay
 from define.training.adam import FusedAdam
@@ -166,7 +167,7 @@ class Run:
     epochs: int
     seed: int = 1
     share: float = 1.0  # of the training text
-    start: str = "random"  # or "text": what stands beside what in it
+    start: str = "random"  # or "text"; "shrunk": from the text, rows of rare words shorter
 
     @property
     def name(self) -> str:
@@ -177,11 +178,15 @@ def build(run: Run, task: Task, width: int) -> LanguageModel:
     """The model of a run, its embedding `width` wide."""
     regime, method = REGIMES[run.regime], METHODS[run.method]
     embedding: Any = method.make(task, width)
-    if run.start == "text":
-        start_from_text(embedding, task.ids)
+    if run.start != "random":
+        rows = count_vectors(task.ids, task.num_embeddings, embedding.embedding_dim) * task.std
+        if run.start == "shrunk":
+            counts = task.ids.bincount(minlength=task.num_embeddings)
+            rows *= (counts / (counts + 100.0)).sqrt()[:, None]
+        with torch.no_grad():
+            approximate(embedding, check_target(rows, embedding, None))
         if method.fit:
-            rows = count_vectors(task.ids, task.num_embeddings, embedding.embedding_dim)
-            fit_embedding(rows * task.std, embedding, rounds=method.fit, progress=False)
+            fit_embedding(rows, embedding, rounds=method.fit, progress=False)
     tied = tied_table(embedding) if method.tie == "map" else embedding
     cutoffs = None if bands(tied) else regime.cutoffs
     backbone: Any = regime.backbone(embedding.embedding_dim)
@@ -189,7 +194,7 @@ def build(run: Run, task: Task, width: int) -> LanguageModel:
     head = AdaptiveSoftmax(
         tied, backbone.output_size, cutoffs, first_band_only=first, bias=method.bias
     )
-    if head.bias is not None and run.start == "text":
+    if head.bias is not None and run.start != "random":
         counts = task.ids.bincount(minlength=task.num_embeddings) + 1.0
         for bias, count in zip(
             head.bias.data.split(head.sizes), counts.split(head.sizes), strict=True
@@ -386,7 +391,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, help="of the full runs; the regime's by default")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--share", type=float, default=1.0, help="of the training text, its start")
-    parser.add_argument("--start", choices=("random", "text"), default="random")
+    parser.add_argument("--start", choices=("random", "text", "shrunk"), default="random")
     parser.add_argument("--no_search", action="store_true", help="the first rates for all")
     parser.add_argument("--learning_rate", type=float, help="without search, instead of the first")
     parser.add_argument("--unit_rate", type=float, help="the same")
