@@ -1,7 +1,7 @@
 """The embeddings that are compared, each with one width that is free to meet a budget."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Literal
@@ -289,6 +289,13 @@ def rare_coded(*widths: int, books: int = 20, codes: int = 16) -> Callable[[Task
     return make
 
 
+def own_width(
+    make: Callable[[Task, int], nn.Module], m: int | None = None
+) -> Callable[[Task, int], nn.Module]:
+    """The same for a backbone that reads `m` columns, or those of the first band alone."""
+    return lambda task, width: make(replace(task, embedding_dim=m or width), width)
+
+
 def neighbours(task: Task, width: int) -> nn.Module:
     """Rare words are narrow rows and sums of frequent words' rows."""
     first = nn.Embedding(task.cutoffs[0], task.embedding_dim)
@@ -377,6 +384,9 @@ METHODS = {
     "coded-all-strict": Method(all_coded(8, 64, 4, True), range(1, 200), tie="embedding"),
     "coded-all-bias": Method(all_coded(20, 16), range(1, 200), tie="embedding", bias=True),
     "adaptive-narrow-bias": Method(adaptive_narrow, range(16, 201), bias=True),
+    "adaptive-own": Method(own_width(adaptive_narrow), range(16, 257)),
+    "adaptive-own-2": Method(own_width(adaptive_two), range(8, 257)),
+    "coded-own": Method(own_width(coded(20, 16), 100), range(1, 200), tie="embedding"),
     "coded-rare": Method(rare_coded(8, 4), range(1, 200), tie="embedding"),
     "coded-rare-bias": Method(rare_coded(4, 1), range(1, 200), tie="embedding", bias=True),
     "coded-bias": Method(coded(40, 16), range(1, 200), tie="embedding", bias=True),
