@@ -351,7 +351,7 @@ def light_adaptive(task: Task, width: int) -> DeFINE:
         depth=2,
         max_groups=8,
         norm=nn.LayerNorm,
-        start="projection",
+        start="identity" if width == task.embedding_dim else "projection",
     )
     draw(embedding, task.std)
     return embedding
@@ -386,6 +386,7 @@ METHODS = {
     "adaptive-narrow-bias": Method(adaptive_narrow, range(16, 201), bias=True),
     "adaptive-own": Method(own_width(adaptive_narrow), range(16, 257)),
     "adaptive-own-2": Method(own_width(adaptive_two), range(8, 257)),
+    "define-own": Method(own_width(light_adaptive), range(64, 257, 8)),
     "coded-own": Method(own_width(coded(20, 16), 100), range(1, 200), tie="embedding"),
     "coded-rare": Method(rare_coded(8, 4), range(1, 200), tie="embedding"),
     "coded-rare-bias": Method(rare_coded(4, 1), range(1, 200), tie="embedding", bias=True),
