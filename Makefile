@@ -2,13 +2,14 @@
 # make test   sets up, runs every check
 # make bench  sets up, measures speed against peers: 5 minutes of one core
 # make fuzz   10,000 damaged files for each reader
+# make stress  kills, stops, damages, fills and doubles trainings: an hour of one core
 # make docs   sets up, builds the guide and the API reference in docs/_build/html
 PYTHON ?= python3
 export OMP_NUM_THREADS ?= 1  # runs go side by side, one core each
 BIN := .venv/bin
 RUNS := demo/standard demo/projected demo/DeFINE demo/adaptive demo/adaptive-from-text
 
-.PHONY: demo test lint bench fuzz docs clean
+.PHONY: demo test lint bench fuzz stress docs clean
 
 demo: .venv/ready
 	@rm -rf demo
@@ -37,6 +38,9 @@ bench: .venv/ready
 
 fuzz: .venv/ready
 	DEFINE_FUZZ=10000 $(BIN)/pytest -n 2 -q tests/test_readers.py
+
+stress: .venv/ready
+	$(BIN)/python tests/stress.py
 
 docs: .venv/docs
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going -q -b html docs docs/_build/html

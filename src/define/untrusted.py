@@ -30,6 +30,8 @@ def read_settings(config: Path) -> tuple[str | None, dict[str, Any]]:
     settings = read_yaml(config)
     if not isinstance(settings, dict):
         raise ValueError(f"{config} is damaged: it holds no settings.")
+    if not isinstance(settings.get("training", {}), dict):
+        raise ValueError(f"{config} is damaged: its training is no settings.")
     return first.removeprefix(HEAD), settings
 
 

@@ -7,6 +7,7 @@ import pytest
 from messages import failure
 
 from define.__main__ import main
+from define.training import Run
 
 
 @pytest.fixture
@@ -37,6 +38,34 @@ def test_runs_are_listed(runs, trained, monkeypatch, capsys):
     main(["runs", str(runs / "stopped"), "--json"])
     (row,) = json.loads(capsys.readouterr().out)
     assert (row["state"], row["epoch"], row["epochs"], row["test"]) == ("stopped", 1, 2, None)
+
+
+def test_a_run_that_trains_now_is_listed_as_that(runs, capsys):
+    with Run(runs / "begun").locked():
+        main(["runs", str(runs / "begun"), "--json"])
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["state"] == "training"
+    shutil.copytree(runs / "stopped", runs / "killed")
+    (runs / "killed" / ".holder.json").write_text("{}")  # a kill leaves it
+    main(["runs", str(runs / "killed"), "--json"])
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["state"] == "stopped"
+
+
+def test_damage_is_named_and_half_a_line_of_a_log_is_none(runs, capsys):
+    log = next((runs / "stopped").glob("logs/*/metrics.csv"))
+    log.write_text("epoch,valid_perplexity\n0,65.98\n1,6.3.\n")
+    main(["runs", str(runs / "stopped"), "--json"])
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["epoch"], row["valid"]) == (1, 65.98)
+    summary = runs / "finished" / "summary.json"
+    content = json.loads(summary.read_text())
+    summary.write_text(json.dumps({**content, "test_perplexity": 1.0}))
+    for command in (["runs", runs / "finished"], ["compare", runs / "finished"]):
+        assert "summary.json is damaged" in failure(capsys, *command)
+    config = runs / "begun" / "config.yaml"
+    config.write_text(config.read_text().partition("\n")[0] + "\ntraining: 3\n")
+    assert "config.yaml is damaged" in failure(capsys, "runs", runs / "begun")
 
 
 def test_no_runs(tmp_path, capsys):

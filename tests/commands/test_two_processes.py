@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -32,8 +33,11 @@ def noting(self):
 def stepping(self, batch):
     first or first.extend(batch[0][:, 0].tolist())
     steps.append(None)
-    if len(steps) == int(os.environ["KILLED_AT"]) and self.trainer.global_rank == 0:
-        os.killpg(0, signal.SIGKILL)
+    if len(steps) == int(os.environ["KILLED_AT"]):
+        if self.trainer.global_rank == int(os.environ.get("DIES", -1)):
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif self.trainer.global_rank == 0 and "DIES" not in os.environ:
+            os.killpg(0, signal.SIGKILL)
     return step(self, batch)
 LanguageModeling.on_validation_epoch_end = noting
 LanguageModeling.training_step = stepping
@@ -104,6 +108,43 @@ def test_two_killed_processes_resume(folder, tmp_path):
     summaries = [json.loads(run.summary.read_text()) for run in (again, whole)]
     for name in ("history", "tokens", "test_perplexity"):
         assert summaries[0][name] == summaries[1][name]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_if_a_process_dies_the_other_ends_and_says_so(rank, folder, tmp_path):
+    run, script, err = Run(tmp_path / "run"), tmp_path / "run.py", tmp_path / "err"
+    script.write_text(SCRIPT)
+    notes = {"NOTES": str(tmp_path / "rank"), "KILLED_AT": "3", "DIES": str(rank)}
+    with err.open("w") as stderr:
+        process = subprocess.Popen(
+            [sys.executable, str(script), *arguments(folder, run.path, "--training.devices", "2")],
+            stderr=stderr,
+            env={**os.environ, **notes},
+            start_new_session=True,
+        )
+        try:
+            assert process.wait(timeout=600)
+            end = time.monotonic() + 30
+            while alive(process.pid):
+                assert time.monotonic() < end, err.read_text()
+                time.sleep(0.1)
+        finally:
+            if alive(process.pid):
+                os.killpg(process.pid, signal.SIGKILL)
+    said = err.read_text()
+    # Whoever notices first: the other process, or Lightning.
+    lines = [line for line in said.splitlines() if "is gone" in line or "terminated with" in line]
+    assert len(lines) == 1 and "Traceback" not in said, said
+    main(arguments(folder, run.path))  # nobody holds the lock
+
+
+def alive(group):
+    """Whether a process of a group is there."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def test_a_run_goes_on_with_another_number_of_devices(folder, tmp_path, caplog):

@@ -4,13 +4,14 @@ import functools
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from test_translation_model import MAKERS
 from tiny import Killed
 from tiny_pairs import experiment
 from torch import nn
 
 from define import DeFINE, Softmax, TiedSoftmax
-from define.training import Run
+from define.training import Constant, Run
 from define.translation.training import Translating, smoothed_nll
 
 
@@ -75,6 +76,20 @@ def test_padding_has_no_part_in_the_loss(folder):
     assert module.count_tokens((source, targets, 5)) == 5
     with pytest.raises(ValueError, match="label_smoothing=1"):
         Translating(model, experiment(folder, small_define).training, 10, 1)
+
+
+def test_parts_of_batches_train_as_the_batches_do(folder, tmp_path):
+    """Plain descent: Adam would turn the rounding of a sum into steps of full size."""
+    plain = {"optimizer": torch.optim.SGD, "schedule": Constant(), "rate": 0.1, "dropout": 0.0}
+    runs = [Run(tmp_path / str(parts)) for parts in (1, 3)]
+    one, two = (
+        experiment(folder, small_define, accumulate_grad_batches=parts, **plain).train(run)
+        for parts, run in zip((1, 3), runs, strict=True)
+    )
+    for name, expected in load_file(runs[0].weights).items():
+        found = load_file(runs[1].weights)[name]
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+    assert one["tokens"] == two["tokens"]
 
 
 def test_a_killed_run_resumes_to_the_same_numbers(folder, tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from define.readers import read_text
 from define.untrusted import read_settings
 
 if TYPE_CHECKING:
@@ -26,15 +27,18 @@ def embedding_name(settings: "Mapping[str, Any]") -> str:
     if settings.get("unit"):
         return "DeFINE"
     chosen = settings.get("embedding")
-    return chosen["class_path"].rpartition(".")[2] if chosen else "AdaptiveEmbedding"
+    if not chosen:
+        return "AdaptiveEmbedding"
+    return str(chosen["class_path"] if isinstance(chosen, dict) else chosen).rpartition(".")[2]
 
 
 def summary_of(run: "Run") -> "RunSummary":
     """What a finished run found out."""
     from define.measures import RunSummary
 
-    config = run.config.read_text("utf-8")
+    config = read_text(run.config)
     seedless = "\n".join(x for x in config.splitlines() if not x.startswith("seed:"))
     validations = read_settings(run.config)[1].get("training", {}).get("validations")
+    run.check(run.summary)
     summary = RunSummary.from_json(run.summary)
     return replace(summary, settings=seedless, validations=validations)

@@ -39,7 +39,7 @@ def command(parser: "ArgumentParser", args: list[str]) -> None:
             *(len(texts), " | ".join(", ".join(names) for names in texts.values())),
         )
     if arguments.json:
-        print(json.dumps([json.loads(run.summary.read_text("utf-8")) for run in runs], indent=2))
+        print(json.dumps([run.read_summary() for run in runs], indent=2))
     else:
         print(comparison_table(summaries, arguments.average_seeds))
     if boxes := draw_comparison(summaries, arguments.figure):

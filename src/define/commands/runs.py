@@ -2,14 +2,17 @@
 
 import csv
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from define.commands.common import embedding_name
+from define.commands.common import embedding_name, summary_of
 from define.untrusted import read_settings
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
+
+    from define.training import Run
 
 
 def command(parser: "ArgumentParser", args: list[str]) -> None:
@@ -19,13 +22,15 @@ def command(parser: "ArgumentParser", args: list[str]) -> None:
     )
     parser.add_argument("--json", action="store_true", help="JSON instead of the table")
     folders = (arguments := parser.parse_args(args)).folders
+    from define.training import Run
+
     for folder in folders:
         if not folder.is_dir():
             raise FileNotFoundError(f"{folder} is no folder: name those with runs in them.")
     found = {
         path.parent: None for folder in folders for path in sorted(folder.rglob("config.yaml"))
     }
-    rows = [row for path in found if (row := _row(path))]
+    rows = [row for path in found if (row := _row(Run(path)))]
     if arguments.json:
         print(json.dumps(rows, indent=2))
     elif not rows:
@@ -34,19 +39,22 @@ def command(parser: "ArgumentParser", args: list[str]) -> None:
         print(_table(rows))
 
 
-def _row(path: Path) -> dict[str, Any] | None:
+def _row(run: "Run") -> dict[str, Any] | None:
     """What is known of a run; None where a folder has the configuration of something else."""
-    recipe, settings = read_settings(path / "config.yaml")
+    recipe, settings = read_settings(run.config)
     if recipe is None:
         return None
+    run.check(run.config)
     epochs = settings.get("training", {}).get("epochs")
-    row = {"run": str(path), "recipe": recipe, "embedding": embedding_name(settings)}
-    if (path / "summary.json").is_file():
-        summary = json.loads((path / "summary.json").read_text("utf-8"))
-        measured = {key: summary[f"{key}_perplexity"] for key in ("valid", "test")}
+    row = {"run": str(run.path), "recipe": recipe, "embedding": embedding_name(settings)}
+    if run.summary.is_file():
+        summary = summary_of(run)
+        measured = {"valid": summary.valid_perplexity, "test": summary.test_perplexity}
         return {**row, "state": "finished", "epoch": epochs, "epochs": epochs, **measured}
-    validations = list(_validations(path))
-    row["state"] = "stopped" if (path / "checkpoints").is_dir() and validations else "begun"
+    validations = _validations(run.path)
+    row["state"] = "stopped" if run.resumable and validations else "begun"
+    if run.in_use:
+        row["state"] = "training"
     row |= {"epoch": validations[-1][0] if validations else 0, "epochs": epochs}
     return {**row, "valid": min((ppl for _, ppl in validations), default=None), "test": None}
 
@@ -55,7 +63,8 @@ def _validations(path: Path) -> list[tuple[int, float]]:
     """Epoch, from 1 on, and perplexity of each validation of all starts, as far as logged."""
     found = []
     for log in path.glob("logs/*/metrics.csv"):
-        with log.open(encoding="utf-8", newline="") as file:
+        # What a kill left of a line is none.
+        with log.open(encoding="utf-8", newline="") as file, suppress(ValueError, csv.Error):
             for line in csv.DictReader(file):
                 if line.get("valid_perplexity") and line.get("epoch"):
                     found.append((int(line["epoch"]) + 1, float(line["valid_perplexity"])))

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from define.embedding.description import build, describe
+from define.files import atomic_write, write_text
 from define.readers import open_tensors, read_array, read_json, read_lines
 
 __all__ = ["load_table", "rank_weights", "read_vectors", "read_weights", "save_table"]
@@ -109,13 +110,11 @@ def save_table(folder: Path, embedding: nn.Module, words: Sequence[str] | None =
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True)
-    save_file(
-        {name: tensor.contiguous() for name, tensor in embedding.state_dict().items()},
-        folder / _TENSORS,
-    )
-    (folder / _DESCRIPTION).write_text(json.dumps(describe(embedding)) + "\n", "utf-8")
+    with atomic_write(folder / _TENSORS) as draft:
+        save_file({name: t.contiguous() for name, t in embedding.state_dict().items()}, draft)
+    write_text(folder / _DESCRIPTION, json.dumps(describe(embedding)) + "\n")
     if words is not None:
-        (folder / _WORDS).write_text("".join(f"{word}\n" for word in words), "utf-8")
+        write_text(folder / _WORDS, "".join(f"{word}\n" for word in words))
 
 
 def load_table(folder: str | Path) -> tuple[Any, list[str] | None]:

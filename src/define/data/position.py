@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
-__all__ = ["PlannedBatches"]
+__all__ = ["BatchesInParts", "PlannedBatches"]
 
 Place = TypeVar("Place")
 
@@ -67,3 +67,30 @@ class PlannedBatches(ABC, Generic[Place]):
         self._epoch, self._batch = state["epoch"], state["batch"]
         self._plan = self._make_plan(self._epoch)
         self._resuming = True
+
+
+class BatchesInParts:
+    """The parts of each batch, one after the other.
+
+    Args:
+        parts: Iterations that have a part of each batch, as processes would have them.
+    """
+
+    def __init__(self, parts: Sequence[PlannedBatches]) -> None:
+        self._parts = parts
+
+    def __len__(self) -> int:
+        return sum(map(len, self._parts))
+
+    def __iter__(self) -> Iterator[Any]:
+        for batch in zip(*self._parts, strict=True):
+            yield from batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position, the same for all parts."""
+        return self._parts[0].state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Lets the next iteration start at a saved position, of any number of parts."""
+        for part in self._parts:
+            part.load_state_dict(state)

@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from define.files import write_text
 from define.readers import read_json
 
 __all__ = ["RunSummary"]
@@ -82,7 +83,7 @@ class RunSummary:
     def to_json(self, path: str | Path) -> None:
         """Writes the summary to a file."""
         text = json.dumps(asdict(self), indent=2, ensure_ascii=False)
-        Path(path).write_text(text + "\n", encoding="utf-8")
+        write_text(path, text + "\n")
 
     @classmethod
     def from_json(cls, path: str | Path) -> "RunSummary":

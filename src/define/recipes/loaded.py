@@ -1,6 +1,5 @@
 """A trained run in Python: its model, its words, and what can be done with them."""
 
-import json
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +8,7 @@ from torch import nn
 
 from define.data import Vocabulary
 from define.recipes.settings import open_run
+from define.training import Run
 
 if TYPE_CHECKING:
     from define.training import Evaluation, Experiment
@@ -61,8 +61,7 @@ class LoadedRun:
     @cached_property
     def summary(self) -> dict[str, Any]:
         """What training found out, as in `summary.json`; empty where it is not over."""
-        file = self.path / "summary.json"
-        return json.loads(file.read_text("utf-8")) if file.is_file() else {}
+        return Run(self.path).read_summary()
 
     def evaluate(self, split: str = "test", **options: Any) -> "Evaluation":  # noqa: ANN401
         """Measures it on a split of its data; options are those of its experiment."""

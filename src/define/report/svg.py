@@ -15,6 +15,7 @@ from matplotlib.backends.backend_mixed import MixedModeRenderer
 from matplotlib.backends.backend_svg import FigureCanvasSVG, RendererSVG
 from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 
+from define.files import write_bytes, write_text
 from define.report.style import PAPER, THEME
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def save(figure: Figure, path: str | Path) -> list[str]:
     """
     path = Path(path)
     if path.suffix == ".svg":
-        path.write_text(svg(figure), "utf-8")
+        write_text(path, svg(figure))
         return []
     missing: set[str] = set()
     buffer, fonts = BytesIO(), logging.getLogger("matplotlib.font_manager")
@@ -85,7 +86,7 @@ def save(figure: Figure, path: str | Path) -> list[str]:
             warnings.warn_explicit(
                 warning.message, warning.category, warning.filename, warning.lineno
             )
-    path.write_bytes(buffer.getvalue())
+    write_bytes(path, buffer.getvalue())
     return sorted(missing)
 
 

@@ -9,6 +9,7 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from define.files import write_text
 from define.measures.subject import Readings, Subject
 from define.measures.table import text_table
 from define.measures.words import some_words
@@ -89,11 +90,11 @@ def write_report(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
-        (folder / f"{name}.svg").write_text(figure, "utf-8")
-    (folder / "numbers.json").write_text(_json(numbers), "utf-8")
-    (folder / "report.md").write_text(_markdown(*content), "utf-8")
+        write_text(folder / f"{name}.svg", figure)
+    write_text(folder / "numbers.json", _json(numbers))
+    write_text(folder / "report.md", _markdown(*content))
     page = folder / "report.html"
-    page.write_text(_html(*content), "utf-8")
+    write_text(page, _html(*content))
     return page
 
 

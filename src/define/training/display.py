@@ -41,7 +41,10 @@ class _Lines(pl.Callback):
         batch: Any,  # noqa: ANN401
         batch_idx: int,
     ) -> None:
-        done, steps = batch_idx + 1, int(trainer.num_training_batches)
+        parts = trainer.accumulate_grad_batches
+        done, steps = (batch_idx + 1) // parts, int(trainer.num_training_batches) // parts
+        if (batch_idx + 1) % parts:
+            return
         self._batches += 1
         self._tokens += cast(TrainingModule, pl_module).count_tokens(batch)
         if done % max(1, steps // 5) == 0:

@@ -11,6 +11,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
+from define.data.position import BatchesInParts
 from define.training.checkpoint import RunCheckpoints
 from define.training.display import Measured, display
 from define.training.experiment import Experiment
@@ -81,6 +82,7 @@ def fit(experiment: Experiment, run: Run, signals: StopSignals) -> dict[str, Any
                 accelerator=training.accelerator,
                 devices=placement.devices,
                 num_nodes=placement.nodes,
+                accumulate_grad_batches=training.accumulate_grad_batches,
                 # Words of a band that no token of a device's batch falls in get no gradient there.
                 strategy="ddp_find_unused_parameters_true" if world_size > 1 else "auto",
                 precision=training.precision,  # pyright: ignore[reportArgumentType]
@@ -132,7 +134,7 @@ class _Batches(pl.LightningDataModule):
 
     def __init__(self, experiment: Experiment) -> None:
         super().__init__()
-        self._train, self._valid = experiment.train_batches, experiment.valid_batches
+        self._experiment = experiment
         self._made: Any = None
         self._position: dict[str, Any] | None = None
 
@@ -144,16 +146,24 @@ class _Batches(pl.LightningDataModule):
 
     def train_dataloader(self) -> Any:  # noqa: ANN401
         if self._made is None:
-            self._made = self._make(self._train)
+            parts = self._experiment.training.accumulate_grad_batches
+            rank, world_size = self._place()
+            self._made = BatchesInParts(
+                [
+                    self._experiment.train_batches(rank * parts + part, world_size * parts)
+                    for part in range(parts)
+                ]
+            )
             if self._position is not None:
                 self._made.load_state_dict(self._position)
         return self._made
 
     def val_dataloader(self) -> Any:  # noqa: ANN401
-        return self._make(self._valid)
+        return self._experiment.valid_batches(*self._place())
 
-    def _make(self, batches: Any) -> Any:  # noqa: ANN401
+    def _place(self) -> tuple[int, int]:
+        """Rank and number of processes."""
         trainer = self.trainer
         if trainer is None:
             raise RuntimeError("The batches are asked for outside of training.")
-        return batches(trainer.global_rank, trainer.world_size)
+        return trainer.global_rank, trainer.world_size

@@ -16,6 +16,7 @@ from define.data import SPLITS, PyDocs, Segments, Statistics, Text, Vocabulary
 from define.embedding import start_from_text
 from define.measures import RunSummary, Subject, embedding_scalars, token_nll
 from define.models import LanguageModel
+from define.readers import read_text
 from define.training.continuous_cache import ContinuousCache, cached_nll, choose_cache
 from define.training.evaluation import mean_nll
 from define.training.experiment import Evaluation, Experiment
@@ -71,9 +72,7 @@ class LanguageModelExperiment(Experiment[LanguageModel, Text | PyDocs, Training]
 
     def check(self) -> None:
         world_size = Placement.of(self.training).world_size
-        if self.training.batch_size % world_size:
-            size = self.training.batch_size
-            raise ValueError(f"{world_size} devices must divide batch_size={size}.")
+        self.training.check_parts(world_size)
         self.train_batches(0, world_size)
         self.segments("valid")
         self.segments("test")
@@ -122,7 +121,7 @@ class LanguageModelExperiment(Experiment[LanguageModel, Text | PyDocs, Training]
                 summary.embedding,
                 self.model.embedding,
                 self.corpus.vocabulary.words,
-                run.config.read_text("utf-8"),
+                read_text(run.config),
                 self.corpus.counts,
                 summary,
                 partial(token_nll, self.model, self.segments(split)),

@@ -46,17 +46,17 @@ class LanguageModeling(TrainingModule):
             )
 
     def count_tokens(self, batch: tuple[Tensor, Tensor]) -> int:
-        return batch[0].numel() * self.trainer.world_size
+        return batch[0].numel() * self.shares
 
     def on_train_epoch_start(self) -> None:
         # Not called when training resumes within an epoch: the state then is the checkpoint's.
-        self.carried = None
+        self.carried = [None] * self.parts
 
     def training_step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         self._scale_rate(batch[0].shape[1])
         with self._outputs() as outputs:
-            nll, state = self.model(*batch, self.carried)
-        self.carried = map_tensors(state, torch.Tensor.detach)
+            nll, state = self.model(*batch, self.carried[self.part])
+        self.carried[self.part] = map_tensors(state, torch.Tensor.detach)
         loss = nll.mean()
         self.log("train_loss", loss, prog_bar=True)  # without the regularizers
         for raw, dropped in outputs:

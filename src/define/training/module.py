@@ -32,8 +32,8 @@ class TrainingModule(pl.LightningModule):
         steps: Those of the whole training, for the schedule of the learning rate.
 
     Attributes:
-        carried: What this process carries from batch to batch: tensors in tuples or lists. It is
-            part of checkpoints; None if there is nothing.
+        carried: What each part of a batch of this process carries to the next one: tensors in
+            tuples or lists, None if there is nothing. It is in checkpoints.
     """
 
     def __init__(self, model: nn.Module, training: Fitting, steps: int) -> None:
@@ -41,12 +41,30 @@ class TrainingModule(pl.LightningModule):
         self.model = model
         self.training_settings = training
         self.steps = steps
-        self.carried: Any = None
+        self.carried: list[Any] = [None] * self.parts
         self._validation_total = torch.zeros((), dtype=torch.float64)
         self._validation_count = 0
 
+    @property
+    def parts(self) -> int:
+        """Parts of this process's share of a batch, see `Fitting.accumulate_grad_batches`."""
+        return self.training_settings.accumulate_grad_batches
+
+    @property
+    def part(self) -> int:
+        """Number of the part that is worked on."""
+        return self.trainer.fit_loop.batch_idx % self.parts
+
+    @property
+    def shares(self) -> int:
+        """Parts of a batch over all devices."""
+        return self.trainer.world_size * self.parts
+
     def count_tokens(self, batch: Any) -> int:  # noqa: ANN401
-        """Tokens of a training batch over all devices, for the speed and as the axis of curves."""
+        """Tokens of all parts of the batch that a part is of, over all devices.
+
+        For the speed and as the axis of curves.
+        """
         raise NotImplementedError
 
     def score(self) -> float:
@@ -110,28 +128,43 @@ class TrainingModule(pl.LightningModule):
                 )
         # With these, a run that was killed within an epoch goes on to the same numbers.
         gpu = self.device.type == "cuda"
-        mine = {
-            "carried": map_tensors(self.carried, torch.Tensor.cpu),
-            "random": torch.get_rng_state(),
-            "random_gpu": torch.cuda.get_rng_state(self.device) if gpu else None,
-        }
+        mine = [
+            {
+                "carried": map_tensors(carried, torch.Tensor.cpu),
+                "random": None if part else torch.get_rng_state(),
+                "random_gpu": torch.cuda.get_rng_state(self.device) if gpu and not part else None,
+            }
+            for part, carried in enumerate(self.carried)
+        ]
         processes = [mine] * self.trainer.world_size
         if self.trainer.world_size > 1:  # each has columns, and so a state, of its own
             torch.distributed.all_gather_object(processes, mine)
-        checkpoint["processes"] = processes
+        # As if each part had a process of its own.
+        checkpoint["processes"] = [part for parts in processes for part in parts]
+        checkpoint["accumulate_grad_batches"] = self.parts
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        processes, rank = checkpoint["processes"], self.trainer.global_rank
-        mine = processes[rank % len(processes)]
-        carried = mine["carried"]
-        if len(processes) != (size := self.trainer.world_size):  # other devices than before
-            carried = _shared([part["carried"] for part in processes], rank, size)
-        self.carried = map_tensors(carried, lambda t: t.to(self.device))
-        torch.set_rng_state(mine["random"])
-        if rank >= len(processes):  # a process that was not there draws numbers of its own
-            torch.manual_seed(torch.initial_seed() + rank)
-        if mine["random_gpu"] is not None and self.device.type == "cuda":
-            torch.cuda.set_rng_state(mine["random_gpu"], self.device)
+        processes, first = checkpoint["processes"], self.trainer.global_rank * self.parts
+        carried = [part["carried"] for part in processes]
+        if len(carried) != self.shares:  # other devices or parts than before
+            carried = [_shared(carried, part, self.shares) for part in range(self.shares)]
+        self.carried = map_tensors(carried[first : first + self.parts], lambda t: t.to(self.device))
+        mine: dict[str, Any] = processes[first] if first < len(processes) else {"random": None}
+        if mine["random"] is None:  # a process that was not there draws numbers of its own
+            torch.manual_seed(torch.initial_seed() + self.trainer.global_rank)
+        else:
+            torch.set_rng_state(mine["random"])
+            if mine["random_gpu"] is not None and self.device.type == "cuda":
+                torch.cuda.set_rng_state(mine["random_gpu"], self.device)
+        # Lightning counts parts; all of those of a batch are done where a checkpoint is.
+        before = checkpoint.get("accumulate_grad_batches", 1)
+        for counts in checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"].values():
+            if isinstance(counts, dict):
+                ready = counts["ready"]
+                counts |= {
+                    name: ready // before * self.parts - (ready - count)
+                    for name, count in counts.items()
+                }
 
     def check(self, loss: Tensor, name: str = "loss") -> None:
         """Checks a loss before anything is done with it.

@@ -72,11 +72,15 @@ class Progress(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         trainer.should_stop = self.stopped  # before it was killed
+        _validate_between_batches(trainer)
         self._signals.install()
         self._signals.waiting = True
         if self.tokens and not self.stopped:
             name, place = self._run.path.name, _place(trainer)
             logger.info("%s: goes on after %s.", name, place)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        _validate_between_batches(trainer)
 
     def on_train_batch_start(
         self,
@@ -96,14 +100,16 @@ class Progress(pl.Callback):
         batch_idx: int,
     ) -> None:
         self.seconds += time.perf_counter() - self._started
+        done, parts = batch_idx + 1, trainer.accumulate_grad_batches
+        if done % parts:
+            return
         self.tokens += cast(TrainingModule, pl_module).count_tokens(batch)
         # Resuming is exact only from the end of a batch that no validation follows: Lightning 2.6
         # skips that validation then, and mistakes an epoch's end if the next one is longer.
-        done = batch_idx + 1
         if done % (trainer.val_check_batch or 1) == 0 or done == trainer.num_training_batches:
             return
         due = time.monotonic() - self._saved >= self._interval
-        due = due or (batch_idx == 0 and trainer.current_epoch > 0)
+        due = due or (done == parts and trainer.current_epoch > 0)
         due = due or self._signals.received is not None
         if trainer.strategy.reduce_boolean_decision(due, all=False):  # on all devices or none
             self._save(trainer)
@@ -145,3 +151,9 @@ class Progress(pl.Callback):
 
 def _place(trainer: pl.Trainer) -> str:
     return f"epoch {trainer.current_epoch + 1}, step {trainer.global_step}"
+
+
+def _validate_between_batches(trainer: pl.Trainer) -> None:
+    """Lets no validation come between the parts of a batch, which Lightning counts one by one."""
+    parts, interval = trainer.accumulate_grad_batches, trainer.val_check_batch or 1
+    trainer.val_check_batch = max(parts, int(interval) // parts * parts)

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from define.files import atomic_write, checksum, write_text
-from define.readers import open_tensors
+from define.readers import open_tensors, read_json
 
 __all__ = ["Run"]
 
@@ -148,7 +148,7 @@ class Run:
         if not self.checksums.is_file():
             return {}
         try:
-            known = json.loads(self.checksums.read_text("utf-8"))
+            known = read_json(self.checksums)
             return {str(name): [str(digest) for digest in found] for name, found in known.items()}
         except (ValueError, TypeError, AttributeError) as error:
             raise ValueError(
@@ -158,6 +158,30 @@ class Run:
     def _name(self, file: Path) -> str:
         return file.relative_to(self.path).as_posix()
 
+    @property
+    def in_use(self) -> bool:
+        """Whether a process trains here now."""
+        if not self._holder.exists():
+            return False
+        lock = FileLock(self._lock)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            return True
+        except OSError:  # a folder that cannot be written
+            return False
+        lock.release()
+        return False
+
+    @property
+    def _lock(self) -> Path:
+        return self.path / ".lock"
+
+    @property
+    def _holder(self) -> Path:
+        """Who holds the lock; a process that was killed leaves it."""
+        return self.path / ".holder.json"
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keeps other processes from training here. The lock ends with the process that holds it.
@@ -165,18 +189,18 @@ class Run:
         Raises:
             ValueError: If another process trains here: host, number and start are named.
         """
-        holder = self.path / ".holder.json"
-        lock = FileLock(self.path / ".lock")
+        lock = FileLock(self._lock)
         try:
             lock.acquire(blocking=False)
         except Timeout:
-            raise ValueError(f"{self.path} is in use{_who(holder)}.") from None
+            raise ValueError(f"{self.path} is in use{_who(self._holder)}.") from None
         try:
             now = datetime.now().astimezone().isoformat(" ", "seconds")
-            self.write_json(holder, {"host": platform.node(), "process": os.getpid(), "since": now})
+            this = {"host": platform.node(), "process": os.getpid(), "since": now}
+            self.write_json(self._holder, this)
             yield
         finally:
-            holder.unlink(missing_ok=True)
+            self._holder.unlink(missing_ok=True)
             lock.release()
 
     def save_weights(self, model: nn.Module) -> None:
@@ -201,6 +225,15 @@ class Run:
         if wrong := misfits(saved, model.state_dict()):
             raise ValueError(f"{self.weights} does not fit the model: {wrong}.")
         return saved
+
+    def read_summary(self) -> dict[str, Any]:
+        """What training found out; empty where it is not over.
+
+        Raises:
+            ValueError: If the file is damaged.
+        """
+        self.check(self.summary)
+        return read_json(self.summary) if self.summary.is_file() else {}
 
     def write_json(self, file: Path, content: Mapping[str, Any]) -> None:
         """Writes a JSON file of this folder, whole or not at all."""

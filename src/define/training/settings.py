@@ -11,7 +11,13 @@ from define.training.schedule import Cosine, Schedule
 
 __all__ = ["MACHINE", "Fitting", "Training"]
 
-MACHINE = ("precision", "accelerator", "devices", "checkpoint_minutes")
+MACHINE = (
+    "precision",
+    "accelerator",
+    "devices",
+    "accumulate_grad_batches",
+    "checkpoint_minutes",
+)
 """Settings of the machine: a run goes on with others."""
 
 
@@ -34,6 +40,10 @@ class Fitting:
         precision: Lightning's name of the number format: "32-true", "bf16-mixed".
         accelerator: Lightning's name of the kind of device: "auto", "cpu", "gpu".
         devices: Number of devices, which share each batch.
+        accumulate_grad_batches: Parts of each device's share of a batch, computed one after the
+            other before the step: less memory for the same gradient. A part is what a further
+            device would have: neighbouring columns of text, each with a state of its own, or each
+            so many-th pair of sentences.
         checkpoint_minutes: Time between checkpoints to resume from; there is one at the start of
             each further epoch and at the end too.
     """
@@ -49,10 +59,11 @@ class Fitting:
     precision: str = "32-true"
     accelerator: str = "auto"
     devices: int = 1
+    accumulate_grad_batches: int = 1
     checkpoint_minutes: float = 5.0
 
     def __post_init__(self) -> None:
-        self._check_from(1, "epochs", "validations", "devices")
+        self._check_from(1, "epochs", "validations", "devices", "accumulate_grad_batches")
         for name in ("learning_rate", "unit_rate"):
             if (value := getattr(self, name)) <= 0:
                 raise ValueError(f"{name}={value} must be above 0.")
@@ -98,5 +109,10 @@ class Training(Fitting):
         super().__post_init__()
         self._check_from(1, "batch_size", "length", "evaluation_batch_size")
         self._check_from(0, "activation_regularization", "temporal_activation_regularization")
-        if self.batch_size % self.devices:
-            raise ValueError(f"devices={self.devices} must divide batch_size={self.batch_size}.")
+        self.check_parts(self.devices)
+
+    def check_parts(self, devices: int) -> None:
+        """Raises a `ValueError` if devices and the parts that they work in divide no batch."""
+        if self.batch_size % (devices * (parts := self.accumulate_grad_batches)):
+            more = f" times accumulate_grad_batches={parts}" if parts > 1 else ""
+            raise ValueError(f"{devices=}{more} must divide batch_size={self.batch_size}.")

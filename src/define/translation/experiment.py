@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from define.data import Subwords
+from define.files import write_text
 from define.measures import RunSummary, Subject, Translation
+from define.readers import read_text
 from define.softmax.chunked import IGNORED
 from define.training import Evaluation, Experiment, Fitting, Run
 from define.translation.bleu import bleu
@@ -170,9 +172,10 @@ class TranslationExperiment(Experiment["TranslationModel", ParallelText, Fitting
                 (f"{summary.name} ({self.data.source})", model.embedding, source),
                 (f"{summary.name} ({self.data.target})", model.target_embedding, target),
             ]
-        ours = (run.path / "test.translations").read_text("utf-8").split("\n")[:-1]
+        run.check(run.path / "test.translations")
+        ours = read_text(run.path / "test.translations").split("\n")
         translations = list(map(Translation, *corpus.lines("test"), ours))
-        settings, losses = run.config.read_text("utf-8"), partial(self.token_nll, split)
+        settings, losses = read_text(run.config), partial(self.token_nll, split)
         return [
             Subject(
                 name,
@@ -230,11 +233,11 @@ class TranslationExperiment(Experiment["TranslationModel", ParallelText, Fitting
     def scores(self, run: Run) -> dict[str, Any]:
         valid, _ = self._evaluate("valid")
         test, translations = self._evaluate("test")
-        (run.path / "test.translations").write_text(
-            "".join(f"{t}\n" for t in translations), "utf-8"
-        )
+        found = run.path / "test.translations"
+        write_text(found, "".join(f"{t}\n" for t in translations))
+        run.record(found)
         report = self._report(run.path.resolve().name, test, translations)
-        (run.path / "translations.md").write_text(report, "utf-8")
+        write_text(run.path / "translations.md", report)
         return {
             "test_perplexity": test.perplexity,
             "valid_bleu": valid.bleu,

@@ -84,8 +84,8 @@ class Translating(TrainingModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor, int]) -> Tensor:
         nll, smoothed = self.losses(batch[:2], self.label_smoothing)
-        # Gradients are averaged over devices, whose shares of the tokens differ.
-        share = self.trainer.world_size / batch[2]
+        # Gradients are averaged over devices and parts, whose shares of the tokens differ.
+        share = self.shares / batch[2]
         loss = smoothed.sum() / max(1, len(nll)) * (len(nll) * share)
         self.check(loss)
         self.log("train_loss", loss, prog_bar=True)
