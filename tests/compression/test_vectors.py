@@ -16,19 +16,23 @@ def write(path, rows):
         np.save(path, rows.numpy())
     elif path.suffix == ".safetensors":
         save_file({"few": rows[:3].clone(), "table": rows, "bias": rows[0].clone()}, path)
+    elif path.suffix == ".bin":
+        lines = (f"w{i} ".encode() + row.tobytes() + b"\n" for i, row in enumerate(rows.numpy()))
+        path.write_bytes(f"{len(rows)} {rows.shape[1]}\n".encode() + b"".join(lines))
     else:
         first = f"{len(rows)} {rows.shape[1]}\n" if path.suffix == ".w2v" else ""
         lines = (f"w {i} {' '.join(map(str, row))}\n" for i, row in enumerate(rows.tolist()))
         path.write_text(first + "".join(lines))
 
 
-@pytest.mark.parametrize("name", ["t.npy", "t.safetensors", "t.w2v"])
+@pytest.mark.parametrize("name", ["t.npy", "t.safetensors", "t.w2v", "t.bin"])
 def test_tables_of_other_programs_are_read(tmp_path, name):
     rows = table()
     write(tmp_path / name, rows)
     read, words = read_vectors(tmp_path / name)
     torch.testing.assert_close(read, rows)
-    assert words is None or name.endswith(".w2v")
+    assert (words is None) == (name in ("t.npy", "t.safetensors"))
+    assert words is None or "".join(words[299].split()) == "w299"
 
 
 def test_words_are_read_with_their_rows(tmp_path):
@@ -47,7 +51,10 @@ def test_words_are_read_with_their_rows(tmp_path):
         ("t.npy", b"", "no array of numbers"),
         ("t.npy", b"not an array", "no array of numbers"),
         ("t.safetensors", b"junk", "not a whole safetensors file"),
-        ("t.kv", b"", "save_word2vec_format"),
+        ("t.kv", b"", "DEFINE_MODULES=gensim"),
+        ("t.bin", b"PK\3\4", "does not begin with sizes"),
+        ("t.bin", b"2 3\nw 0123", "too few for 2 rows"),
+        ("t.bin", b"1 1\nwwwwwwww", "ends in row 1"),
     ],
 )
 def test_what_is_no_table_is_named(tmp_path, name, content, message):
@@ -69,4 +76,9 @@ def test_the_command_compresses_word_vectors(tmp_path, capsys):
     assert stored_bytes(embedding) <= 0.3 * rows.nbytes
     frequent = embedding.weight[:30].detach()
     assert (frequent - rows[:30]).square().sum() < 0.01 * rows[:30].square().sum()
-    assert f"{stored_bytes(embedding):,} bytes" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert f"{stored_bytes(embedding):,} bytes" in printed.out
+    assert "s left" in printed.err  # also where it is piped
+    report = (output / "README.md").read_text()
+    assert "error by rank: 1-10 " in report and "nearest neighbours" in report
+    assert "<svg" in (output / "compression.svg").read_text()

@@ -97,7 +97,48 @@ def test_a_share_of_the_bytes_is_kept_to_on_disk(sorted_checkpoint, tmp_path, ca
     frequent = [3, 4, 5, 9]
     rows = embedding.weight
     assert relative_error(table[frequent], rows[frequent]) < 0.8 * relative_error(table, rows)
-    assert "perplexity" in (output / "README.md").read_text()
+    readme = (output / "README.md").read_text()
+    assert "perplexity" in readme and "error by rank" in readme and "(compression.svg)" in readme
+    assert "<svg" in (output / "compression.svg").read_text()
+
+
+def test_a_head_with_a_table_of_its_own_is_stored_in_few_bytes_too(
+    sorted_checkpoint, tmp_path, capsys
+):
+    plain = transformers.GPT2LMHeadModel.from_pretrained(sorted_checkpoint)
+    plain.config.tie_word_embeddings = False
+    plain.lm_head.weight = torch.nn.Parameter(torch.randn_like(plain.lm_head.weight))
+    plain.save_pretrained(sorted_checkpoint)
+    output = tmp_path / "small"
+    options = ("--share", "0.2", "--accept")
+    main(["compress", str(sorted_checkpoint), "--output", str(output), *options])
+    model = transformers.AutoModelForCausalLM.from_pretrained(output)
+    tables = [model.transformer.wte, model.lm_head.embedding]
+    both = 2 * plain.lm_head.weight.nbytes
+    assert sum(stored_bytes(table) for table in tables) <= 0.2 * both
+    assert stored_bytes(plain) - stored_bytes(model) >= 0.8 * both - 1000
+    for before, after in zip((plain.transformer.wte, plain.lm_head), tables, strict=True):
+        assert relative_error(before.weight, after.weight) < 0.5
+    assert "lm_head: error by rank" in capsys.readouterr().out
+    model(torch.tensor([[1, 2, 5]]))
+
+
+def test_errors_are_weighed_by_outputs_where_a_text_is_given(sorted_checkpoint, tmp_path):
+    model = transformers.GPT2LMHeadModel.from_pretrained(sorted_checkpoint)
+    with torch.no_grad():
+        model.transformer.ln_f.weight[:8] = 100.0  # the head reads little but these
+    model.save_pretrained(sorted_checkpoint)
+    text = tmp_path / "text"
+    text.write_text("w3 w4 w5 w9 w7\nw1 w2 w3\n" * 100)
+    off = []
+    for i, distill in enumerate(("true", "false")):
+        output = tmp_path / f"small{i}"
+        options = ("--share", "0.1", "--text", str(text), "--distill", distill, "--accept")
+        main(["compress", str(sorted_checkpoint), "--output", str(output), *options])
+        small = transformers.AutoModelForCausalLM.from_pretrained(output)
+        difference = embedding_of(small).weight.detach() - model.transformer.wte.weight.detach()
+        off.append(float(difference[:, :8].square().sum()))
+    assert off[0] < 0.5 * off[1]
 
 
 def test_outputs_that_change_much_are_not_written_unless_accepted(

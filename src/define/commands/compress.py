@@ -1,12 +1,34 @@
-"""Compress the token table of a Hugging Face checkpoint, or a table of word vectors."""
+"""Compress the tables of a Hugging Face checkpoint or a run, or a table of word vectors."""
 
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from jsonargparse import ArgumentParser, Namespace
     from torch import Tensor
+
+    from define.report import SmallerTable
+
+_SAMPLE = 128  # last lines of a text, by which outputs are compared
+_TRACED = 512  # other lines, by which errors are weighed
+
+_TABLE_README = """# {title}
+
+```text
+{report}
+```
+
+![Error by frequency, and the ways that were tried](compression.svg)
+
+```python
+from define.compression import load_table  # pip install define-embeddings
+
+embedding, words = load_table("FOLDER")
+```
+"""
 
 
 def command(parser: "ArgumentParser", args: list[str]) -> None:
@@ -14,14 +36,15 @@ def command(parser: "ArgumentParser", args: list[str]) -> None:
     parser.add_argument(
         "model",
         type=Path,
-        help="folder of a checkpoint, or a table: .npy, .safetensors, word2vec or GloVe text",
+        help="folder of a checkpoint or a run, or a table: .npy, .safetensors, word2vec (text or "
+        ".bin), GloVe text, .kv of gensim",
     )
     parser.add_argument("--output", type=Path, required=True, help="new folder for the result")
     parser.add_argument(
         "--share",
         type=float | None,
         default=None,
-        help="most bytes over those of the table in float32; the best way to store it is taken",
+        help="most bytes over those of the tables in float32; the best way to store them is taken",
     )
     parser.add_argument(
         "--max_bytes", "--max-bytes", type=int | None, default=None, help="the same in bytes"
@@ -41,6 +64,13 @@ def command(parser: "ArgumentParser", args: list[str]) -> None:
     )
     parser.add_argument(
         "--power", type=float, default=0.75, help="of the counts of --text, as weights"
+    )
+    parser.add_argument(
+        "--distill",
+        type=bool | None,
+        default=None,
+        help="weigh errors by what they do to outputs for --text, whose gradients are taken, "
+        "instead of alike in all directions; on with --text",
     )
     parser.add_argument(
         "--keep_tokens_of",
@@ -68,18 +98,25 @@ def command(parser: "ArgumentParser", args: list[str]) -> None:
         raise ValueError("--expand_dim is that of a DeFINE: give --map too.")
     if arguments.text is not None and arguments.weights is not None:
         raise ValueError("Give either --text or --weights.")
+    if arguments.distill and (arguments.text is None or arguments.map is not None):
+        raise ValueError("--distill needs a --text, and a budget in bytes.")
     if arguments.output.exists():
         raise ValueError(f"{arguments.output} exists already: name another --output.")
     if not arguments.model.exists():
         raise FileNotFoundError(
-            f"{arguments.model} is neither the folder of a checkpoint nor a file with a table."
+            f"{arguments.model} is neither a folder of a checkpoint or a run nor a table's file."
         )
-    (_compress_model if arguments.model.is_dir() else _compress_table)(arguments)
+    is_run = (arguments.model / "config.yaml").is_file()
+    if arguments.model.is_dir() and not is_run:
+        _compress_model(arguments)
+    else:
+        _compress_tables(arguments, is_run)
 
 
 def _compress_model(arguments: "Namespace") -> None:
     from define.compression import rank_weights
-    from define.huggingface.compress import compress, compress_to, load_plain
+    from define.huggingface import embedding_of
+    from define.huggingface.compress import compress, compress_to, load_plain, token_tables
     from define.huggingface.files import carry_files, write_readme
     from define.huggingface.sample import (
         Change,
@@ -87,8 +124,9 @@ def _compress_model(arguments: "Namespace") -> None:
         default_sample,
         read_sample,
     )
-    from define.huggingface.tables import chosen_tables
+    from define.huggingface.sensitivity import sensitivity
     from define.readers import read_lines
+    from define.report import SmallerTable
 
     model, tokenizer = load_plain(arguments.model)
     if arguments.keep_tokens_of is not None:
@@ -100,9 +138,11 @@ def _compress_model(arguments: "Namespace") -> None:
         text = (line for line in read_lines(arguments.keep_tokens_of) if line.strip())
         model, tokenizer = trim(model, tokenizer, text)
         print(f"{len(tokenizer):,} of {whole:,} tokens kept")
-    size = chosen_tables(model, None)[0].weight.shape[0]
+    tables = token_tables(model)
+    table = tables[0]
+    size = table.weight.shape[0]
     lines = default_sample() if tokenizer is not None else []
-    weights = _given_weights(arguments)
+    weights, metrics = _given_weights(arguments), None
     if arguments.text is not None:
         if tokenizer is None:
             raise ValueError(f"--text needs a tokenizer, and {arguments.model} has none.")
@@ -111,7 +151,11 @@ def _compress_model(arguments: "Namespace") -> None:
         known = int((counts > 0).sum())
         print(f"{int(counts.sum()):,} tokens counted, {known:,} of {size:,} occur")
         weights = (counts + 1) ** arguments.power  # those that do not may occur elsewhere
-        lines = text[-128:]
+        text, lines = text[:-_SAMPLE], text[-_SAMPLE:]
+        if arguments.distill is not False and arguments.map is None:
+            traced = (text or lines)[:: max(1, len(text) // _TRACED)]
+            _say(f"gradients of {len(traced)} lines: what outputs make of errors")
+            metrics = sensitivity(model, tables, tokenizer, traced)
     elif weights is None and arguments.map is None:
         if tokenizer is not None:
             print("Weights by rank of the id, as in vocabularies sorted by frequency: see --text.")
@@ -121,11 +165,18 @@ def _compress_model(arguments: "Namespace") -> None:
     before = read_sample(model, tokenizer, lines) if tokenizer is not None else None
     if arguments.map is None:
         budget = {"share": arguments.share, "max_bytes": arguments.max_bytes}
-        new, result = compress_to(model, weights, **budget, report=_say)
+        new, result = compress_to(model, weights, **budget, metrics=metrics, report=_say)
     else:
-        settings = {"rounds": arguments.rounds, "seed": arguments.seed}
+        settings = {"rounds": arguments.rounds, "seed": arguments.seed, "progress": True}
         new, result = compress(model, _define(arguments), weights, **settings)
-    report = str(result).splitlines()
+    words = None if tokenizer is None else tokenizer.convert_ids_to_tokens(list(range(size)))
+    weights = table.weight.new_ones(size) if weights is None else weights
+    smaller = [
+        SmallerTable(name, each.weight, found.embedding, weights, words, found.candidates)
+        for each in tables
+        if (found := result.tables.get(name := each.name)) and len(each.weight) == size
+    ] or [SmallerTable(table.name, table.weight, embedding_of(new), weights, words)]
+    report = [*str(result).splitlines(), *(line for each in smaller for line in each.report())]
     if tokenizer is not None and before is not None:
         after = read_sample(new, tokenizer, lines)
         change = Change.between(before, after)
@@ -146,7 +197,7 @@ def _compress_model(arguments: "Namespace") -> None:
             if name.startswith(VOCABULARIES):
                 (arguments.output / name).unlink()
         tokenizer.save_pretrained(arguments.output)
-    write_readme(arguments.output, new, report)
+    write_readme(arguments.output, new, report, _draw(smaller, arguments.output))
     print("\n".join(report))
 
 
@@ -159,20 +210,60 @@ def _define(arguments: "Namespace") -> Any:  # noqa: ANN401
     return lambda size, width, padding_idx: DeFINE(size, width, padding_idx, **shape)
 
 
-def _compress_table(arguments: "Namespace") -> None:
+def _compress_tables(arguments: "Namespace", is_run: bool) -> None:
+    """A file's table, or each of a run's."""
     from define.compression import compress_table, rank_weights, read_vectors, save_table
+    from define.report import SmallerTable
 
-    if arguments.text is not None or arguments.map is not None:
-        raise ValueError("--text and --map are for checkpoints: a table has no tokenizer.")
-    table, words = read_vectors(arguments.model)
-    weights = _given_weights(arguments)
-    if weights is None:
+    for name in ("text", "map", "keep_tokens_of"):
+        if getattr(arguments, name) is not None:
+            raise ValueError(f"--{name} is for checkpoints of transformers.")
+    tables = {"": read_vectors(arguments.model)} if not is_run else _run_tables(arguments.model)
+    given = _given_weights(arguments)
+    if given is None:
         print("Weights by rank of the row, as in tables sorted by frequency: see --weights.")
-        weights = rank_weights(len(table)) ** 0.75
     budget = {"share": arguments.share, "max_bytes": arguments.max_bytes}
-    found = compress_table(table, weights, **budget, report=_say)
-    save_table(arguments.output, found.embedding, words)
-    print(found)
+    if budget["max_bytes"] is not None and len(tables) > 1:
+        raise ValueError(f"{arguments.model} has {len(tables)} tables: give --share.")
+    for name, (table, words) in tables.items():
+        weights = rank_weights(len(table)) ** 0.75 if given is None else given
+        found = compress_table(table, weights, **budget, report=_say)
+        folder = arguments.output / name
+        save_table(folder, found.embedding, words)
+        smaller = SmallerTable(
+            name or arguments.model.name, table, found.embedding, weights, words, found.candidates
+        )
+        report = "\n".join([str(found), f"{found.seconds:.1f} s", *smaller.report()])
+        _draw([smaller], folder)
+        title = f"{smaller.name} in {found.taken.bytes:,} bytes"
+        (folder / "README.md").write_text(_TABLE_README.format(title=title, report=report), "utf-8")
+        print(report)
+
+
+def _run_tables(folder: Path) -> "Mapping[str, tuple[Tensor, Sequence[str]]]":
+    """The tables of a trained run by name, each with the words of its rows."""
+    from torch import nn
+
+    from define.embedding import Embedding
+    from define.recipes.loaded import load
+
+    run = load(folder)
+    tables = {
+        name: (part.weight.detach().float(), run.vocabulary.words)
+        for name, part in run.model.named_children()
+        if isinstance(part, Embedding | nn.Embedding)
+    }
+    if not tables:
+        raise ValueError(f"The model of {folder} has no embedding.")
+    return {"": next(iter(tables.values()))} if len(tables) == 1 else tables
+
+
+def _draw(tables: "Sequence[SmallerTable]", folder: Path) -> str:
+    """Writes the figure to a folder; its name."""
+    from define.report import draw_compression
+
+    draw_compression(tables, folder / "compression.svg")
+    return "compression.svg"
 
 
 def _given_weights(arguments: "Namespace") -> "Tensor | None":

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from define.compression.allocation import allocate
 from define.embedding import RoundedEmbedding
-from define.embedding.target import Target, check_target, factorize
+from define.embedding.target import Target, check_target, principal_axes
 
 __all__ = ["Candidate", "Compressed", "compress_table", "stored_bytes"]
 
@@ -68,12 +68,13 @@ def compress_table(
     table: Float[Tensor, "num_embeddings features"],
     weights: Float[Tensor, " num_embeddings"] | None = None,
     *,
+    metric: Float[Tensor, "features features"] | None = None,
     share: float | None = None,
     max_bytes: int | None = None,
     padding_idx: int | None = None,
     report: Callable[[str], None] = lambda _: None,
 ) -> Compressed:
-    """Stores a trained table within a number of bytes, in the best of the ways that are cheap.
+    r"""Stores a trained table within a number of bytes, in the best of the ways that are cheap.
 
     Tried are plain rows of 8 and of 4 bits, with scales for whole rows or for groups of numbers,
     and coordinates in principal axes with bits by weight and by variance. All are closed forms.
@@ -82,6 +83,8 @@ def compress_table(
         table: The trained table (V, m).
         weights: What an error in each row costs, such as counts of the words (V); equal if
             omitted. Powers of counts of about 3/4 serve sentences best.
+        metric: M of an error's cost, :math:`(e_i - t_i)^\top M (e_i - t_i)`, where directions are
+            not alike to what reads the table; positive definite, the identity if omitted.
         share: Most bytes over those of the table in float32.
         max_bytes: Most bytes; give either.
         padding_idx: Id whose row is zero and does not count.
@@ -106,10 +109,12 @@ def compress_table(
         raise ValueError(f"{share=} must be above 0 and at most 1.")
     budget = int(whole * share) if share is not None else int(max_bytes or 0)
     nothing = RoundedEmbedding(size, width, padding_idx, bits=0, device=table.device)
-    target = check_target(table.detach().float(), nothing, weights)
+    target = check_target(table.detach().float(), nothing, weights, metric=metric)
     best: RoundedEmbedding | None = None
     candidates: list[Candidate] = []
-    for name, make in _ways(target, padding_idx, budget):
+    ways, seconds = list(_ways(target, padding_idx, budget)), 0.0
+    for i, (name, make) in enumerate(ways):
+        begun = time.perf_counter()
         embedding = make()
         if embedding is None or stored_bytes(embedding) > budget:
             continue
@@ -118,7 +123,12 @@ def compress_table(
         if best is None or error < min(candidate.error for candidate in candidates):
             best = embedding
         candidates.append(Candidate(name, stored_bytes(embedding), error))
-        report(f"{name}: {candidates[-1].bytes:,} bytes, error {error:.4f}")
+        seconds += time.perf_counter() - begun
+        left = seconds / len(candidates) * (len(ways) - 1 - i)
+        report(
+            f"{i + 1} of {len(ways)}: {name}: {candidates[-1].bytes:,} bytes, error {error:.4f}, "
+            f"about {left:.0f} s left"
+        )
     if best is None:
         raise ValueError(f"{budget:,} bytes are too few for {size:,} rows of {width} numbers.")
     candidates.sort(key=lambda candidate: candidate.error)
@@ -148,8 +158,7 @@ def _ways(target: Target, padding_idx: int | None, budget: int) -> Iterator[_Way
             scales = "" if scale_size is None else f", a scale for {scale_size}"
             yield f"int{bits} rows{scales}", plain
     if width > 1:
-        roots = Target(target.table, target.weights.sqrt(), target.chunk)
-        coordinates = factorize(roots, width, centre=True)[0]
+        coordinates = principal_axes(target, width)[0]
         for axis_bits in _AXIS_BITS:
             for scale_size in (None, 0):
 

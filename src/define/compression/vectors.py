@@ -1,6 +1,7 @@
 """Tables of word vectors as files: read from any program, kept in few bytes, read back."""
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,14 @@ def read_vectors(path: Path) -> tuple[Float[Tensor, "rows features"], list[str] 
 
     Args:
         path: A NumPy array `.npy`; a `.safetensors` file, of which the largest matrix is taken;
-            KeyedVectors of gensim (`.kv`, with the array beside it); or text as word2vec and GloVe
-            write it, a word and its numbers a line, with or without a first line of sizes.
+            word2vec's binary `.bin`; text as word2vec and GloVe write it, a word and its numbers a
+            line, with or without a first line of sizes; or gensim's `KeyedVectors` as `save` writes
+            them (`.kv`), which may run programs: only where the environment variable
+            `DEFINE_MODULES` names gensim.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it holds no table; in a text, the line is named.
+        ValueError: If it holds no table (in a text, the line is named), or is not trusted.
     """
     if not path.is_file():
         raise FileNotFoundError(f"The table {path} is no file.")
@@ -41,12 +44,46 @@ def read_vectors(path: Path) -> tuple[Float[Tensor, "rows features"], list[str] 
         if not matrices:
             raise ValueError(f"{path} has no matrix.")
         return _checked(path, max(matrices, key=lambda matrix: matrix.numel())), None
-    if path.suffix in (".kv", ".bin", ".pkl"):
-        raise ValueError(
-            f"{path}: {path.suffix} files can run programs or have no fixed format; write text "
-            "with save_word2vec_format(path), or numpy.save(path, vectors.vectors)."
-        )
+    if path.suffix == ".bin":
+        return _read_binary(path)
+    if path.suffix in (".kv", ".pkl"):
+        return _read_gensim(path)
     return _read_text(path)
+
+
+def _read_binary(path: Path) -> tuple[Tensor, list[str]]:
+    """word2vec's: a line of sizes, then each word, a space, and its numbers in float32."""
+    with path.open("rb") as file:
+        sizes = file.readline(64).split()
+        if len(sizes) != 2 or not all(size.isdigit() for size in sizes):
+            raise ValueError(f"{path} is no binary file of word2vec: it does not begin with sizes.")
+        size, width = map(int, sizes)
+        data = bytearray(file.read())
+    if size * (4 * width + 1) > len(data) or not size or not width:
+        raise ValueError(f"{path} has {len(data):,} bytes, too few for {size:,} rows of {width}.")
+    table, words, at = torch.empty(size, width), [], 0
+    for row in range(size):
+        end = data.find(b" ", at)
+        if end < 0 or end + 1 + 4 * width > len(data):
+            raise ValueError(f"{path} ends in row {row + 1:,} of {size:,}.")
+        # The first program of this format ends each row with a line break.
+        words.append(" ".join(data[at:end].decode(errors="replace").split()))
+        table[row] = torch.frombuffer(data, dtype=torch.float32, count=width, offset=end + 1)
+        at = end + 1 + 4 * width
+    return _checked(path, table), words
+
+
+def _read_gensim(path: Path) -> tuple[Tensor, list[str]]:
+    if "gensim" not in os.environ.get("DEFINE_MODULES", "").split(","):
+        raise ValueError(
+            f"{path}: {path.suffix} files can run programs. If you trust it, set "
+            "DEFINE_MODULES=gensim; otherwise write word2vec's format with "
+            "save_word2vec_format(path), or numpy.save(path, vectors.vectors)."
+        )
+    from gensim.models import KeyedVectors  # pyright: ignore[reportMissingImports]
+
+    vectors = KeyedVectors.load(str(path))
+    return _checked(path, _tensor(path, vectors.vectors)), list(vectors.index_to_key)
 
 
 def _read_text(path: Path) -> tuple[Tensor, list[str]]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from define.embedding.base import Embedding
 from define.embedding.levels import encode, grid_of, is_prefix, levels_of, nearest, spread_of
 from define.embedding.packing import Columns, pack, unpack
-from define.embedding.target import Target, factorize
+from define.embedding.target import Target, principal_axes
 
 __all__ = ["RoundedEmbedding"]
 
@@ -267,16 +267,14 @@ class RoundedEmbedding(Embedding):
 
         Axes are those of the roots of the weights: rows of great weight have bits enough in any.
         """
-        table = target.table
-        coordinates = table
+        coordinates = target.table
         if self.rotate:
-            roots = Target(table, target.weights.sqrt(), target.chunk)
-            _, axes, mean = factorize(roots, self.columns, centre=True)
+            _, axes, mean = principal_axes(target, self.columns)
             self.mean.copy_(mean)
-            self.axes.set_coordinates(axes.mT)
+            self.axes.set_coordinates(axes)
             # What the rounded axes reach, in their own coordinates.
-            inverse = torch.linalg.pinv(self.axes.weight.double()).to(table)
-            coordinates = (table - mean) @ inverse
+            inverse = torch.linalg.pinv(target.seen(self.axes.whole_table()).double())
+            coordinates = target.seen(coordinates - mean) @ inverse.to(mean)
         self.set_coordinates(coordinates, target.weights)
 
     @torch.no_grad()

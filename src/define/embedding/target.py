@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from define.embedding.tables import table_size
 
-__all__ = ["Target", "balance", "check_target", "factorize", "least_squares"]
+__all__ = ["Target", "balance", "check_target", "factorize", "least_squares", "principal_axes"]
 
 _SMALLEST = 1e-12  # root mean square of a table's numbers
 _DAMPING = 1e-7  # of the mean curvature: keeps features that (nearly) repeat each other solvable
@@ -17,11 +17,23 @@ _DAMPING = 1e-7  # of the mean curvature: keeps features that (nearly) repeat ea
 
 @dataclass(frozen=True)
 class Target:
-    """A table (V, m), a weight for each of its rows (V), and how many rows to take at a time."""
+    r"""A table, and what an error in it costs: :math:`\sum_i w_i \| (e_i - t_i) S \|^2`.
+
+    Args:
+        table: t (V, m).
+        weights: w, one for each row (V).
+        chunk: Rows to take at a time.
+        root: S (m, m), symmetric and invertible; the identity if omitted.
+    """
 
     table: Float[Tensor, "rows features"]
     weights: Float[Tensor, " rows"]
     chunk: int = 8192
+    root: Float[Tensor, "features features"] | None = None
+
+    def seen(self, rows: Float[Tensor, "rows features"]) -> Float[Tensor, "rows features"]:
+        """Rows as errors are measured: times S."""
+        return rows if self.root is None else rows @ self.root
 
     def chunks(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Rows and their weights, a chunk at a time."""
@@ -35,21 +47,28 @@ class Target:
 
     def energy(self) -> float:
         """Weighted sum of squares of the table."""
-        return sum(float(w.double() @ rows.double().square().sum(1)) for rows, w in self.chunks())
+        return sum(
+            float(w.double() @ self.seen(rows).double().square().sum(1))
+            for rows, w in self.chunks()
+        )
 
     @torch.no_grad()
     def error(self, embedding: nn.Module) -> float:
         """Weighted squared error of an embedding, relative to the table's own sum of squares."""
         error = 0.0
         for ids, rows, w in self.id_chunks():
-            squares = (embedding(ids).double() - rows).square().sum(1)
+            squares = self.seen(embedding(ids) - rows).double().square().sum(1)
             # A row that does not count may be anything, even infinite.
             error += float(w.double() @ torch.where(w > 0, squares, 0.0))
         return error / self.energy()
 
 
 def check_target(
-    table: Tensor, embedding: nn.Module, weights: Tensor | None, chunk_size: int = 8192
+    table: Tensor,
+    embedding: nn.Module,
+    weights: Tensor | None,
+    chunk_size: int = 8192,
+    metric: Tensor | None = None,
 ) -> Target:
     """The target of a fit on the device and in the type of the embedding.
 
@@ -91,7 +110,8 @@ def check_target(
         raise ValueError(f"{weights.sum()=} must be above 0: no row counts.")
     # A mean of 1 keeps sums of products in float32 within range, whatever unit counts have.
     weights = weights * (len(weights) / weights.sum())
-    target = Target(table.to(like), weights.to(like.dtype), chunk_size)
+    root = None if metric is None else _root(metric, size[1]).to(like)
+    target = Target(table.to(like), weights.to(like.dtype), chunk_size, root)
     energy = target.energy()
     if not energy > 0:
         raise ValueError("The table must not be zero in every row that has a weight.")
@@ -102,6 +122,16 @@ def check_target(
             f"{_SMALLEST:g} and {1 / _SMALLEST:g}, for squares in float32: scale it."
         )
     return target
+
+
+def _root(metric: Tensor, features: int) -> Tensor:
+    """The root of a metric that costs 1 in the mean over all directions."""
+    if metric.shape != (features, features) or not metric.isfinite().all():
+        raise ValueError(f"{tuple(metric.shape)=} must be {(features, features)}, all finite.")
+    values, vectors = torch.linalg.eigh(metric.double())
+    if not values[0] > 0:
+        raise ValueError(f"A metric must be positive definite; one eigenvalue is {values[0]:.3g}.")
+    return vectors * (values / values.mean()).sqrt() @ vectors.mT
 
 
 @torch.no_grad()
@@ -135,6 +165,23 @@ def factorize(
     right = nn.functional.pad(vectors * signs, (0, rank - vectors.shape[1]))
     right, mean = right.to(table), mean.to(table)
     return (table - mean) @ right, right, mean
+
+
+@torch.no_grad()
+def principal_axes(
+    target: Target, columns: int
+) -> tuple[Float[Tensor, "rows columns"], Float[Tensor, "columns features"], Tensor]:
+    """Coordinates Z, axes A and mean µ with which Z A + µ is nearest to a table.
+
+    An error in Z costs the same in every direction. Weights are the roots of the target's.
+    """
+    roots = Target(target.seen(target.table), target.weights.sqrt(), target.chunk)
+    left, right, mean = factorize(roots, columns, centre=True)
+    axes = right.mT
+    if target.root is not None:
+        inverse = torch.linalg.inv(target.root)
+        axes, mean = axes @ inverse, mean @ inverse
+    return left, axes, mean
 
 
 def balance(left: Tensor, weights: Tensor, std: float) -> Tensor:

@@ -1,7 +1,7 @@
 """Compression of the token table of a checkpoint."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
@@ -16,9 +16,9 @@ from define.embedding.tables import table_size
 from define.huggingface.files import check_tokenizer, read_tokenizer
 from define.huggingface.head import TiedHead
 from define.huggingface.replace import replace_embedding
-from define.huggingface.tables import chosen_tables
+from define.huggingface.tables import Table, chosen_tables, find_tables
 
-__all__ = ["Compression", "Size", "compress", "compress_to", "load_plain"]
+__all__ = ["Compression", "Size", "compress", "compress_to", "load_plain", "token_tables"]
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,10 @@ class Compression:
         linear_error: Relative error of the best linear factorization with this Map.
         error: Relative error of the table that the embedding now stands for.
         head_error: The same for the tied head; None if no head is tied.
-        embedding: Size of the table before and of the embedding after, in that order.
+        embedding: Size of the tables before and of the embeddings after, in that order.
         model: Size of the whole model before and after.
-        table: What was tried within a number of bytes; None for an embedding of the caller's.
+        tables: What was tried within a number of bytes, by the name of the table; none for an
+            embedding of the caller's.
     """
 
     linear_error: float
@@ -47,19 +48,19 @@ class Compression:
     head_error: float | None
     embedding: tuple[Size, Size]
     model: tuple[Size, Size]
-    table: Compressed | None = None
+    tables: Mapping[str, Compressed] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        lines = [] if self.table is None else [str(self.table)]
-        linear = "" if self.table is not None else f" (linear {self.linear_error:.4f})"
+        lines = [f"{name}:\n{found}" for name, found in self.tables.items()]
+        linear = "" if self.tables else f" (linear {self.linear_error:.4f})"
         lines.append(f"relative error of the table: {self.error:.4f}{linear}")
         if self.head_error is not None:
             lines.append(f"relative error of the tied head's table: {self.head_error:.4f}")
         for name, (before, after) in (("embedding", self.embedding), ("model", self.model)):
             parameters = f"{before.parameters:,} -> {after.parameters:,} parameters"
-            if self.table is None:
+            if not self.tables:
                 parameters += f" ({after.parameters / before.parameters:.3f})"
-            share = "" if self.table is None else f" ({after.bytes / before.bytes:.4f})"
+            share = f" ({after.bytes / before.bytes:.4f})" if self.tables else ""
             lines.append(f"{name}: {parameters}, {before.bytes:,} -> {after.bytes:,} bytes{share}")
         return "\n".join(lines)
 
@@ -112,23 +113,39 @@ def compress(
     return model, Compression(fit.start, fit.error, head_error, (old, new), (whole, _size(model)))
 
 
+def token_tables(model: PreTrainedModel) -> list[Table]:
+    """All tables with a row for each token: input tables, tables of layers, heads of their own.
+
+    Raises:
+        ValueError: If the model has no input embedding or one of this package already.
+    """
+    names = {table.name for table in chosen_tables(model, None)}
+    tables = find_tables(model)
+    sizes = {len(table.weight) for table in tables if table.name in names}
+    return [table for table in tables if table.name in names or len(table.weight) in sizes]
+
+
 def compress_to(
     model: PreTrainedModel,
     weights: Tensor | None = None,
     *,
     share: float | None = None,
     max_bytes: int | None = None,
+    metrics: Sequence[Tensor] | None = None,
     report: Callable[[str], None] = lambda _: None,
 ) -> tuple[PreTrainedModel, Compression]:
-    """A model whose token table is stored within a number of bytes, in the best way for it.
+    """A model whose token tables are stored within a number of bytes, in the best way for them.
 
-    A head that was tied to the table reads the same stored rows.
+    These are input tables, and a head's where it has one of its own, see :func:`token_tables`. A
+    head that was tied to a table reads the same stored rows.
 
     Args:
         model: A plain model of transformers; it stays as it is.
         weights: What an error in each row costs, such as counts of the tokens (V).
-        share: Most bytes over those of the table in float32.
-        max_bytes: Most bytes; give either.
+        share: Most bytes over those of the tables in float32, for each of them.
+        max_bytes: Most bytes in all; give either.
+        metrics: What an error costs by direction, for each table, see
+            :func:`~define.huggingface.sensitivity.sensitivity`.
         report: Called with a line for each way that was tried.
 
     Returns:
@@ -138,20 +155,32 @@ def compress_to(
         ValueError: If the model has no input embedding or one of this package already, or nothing
             keeps to the budget.
     """
-    table = chosen_tables(model, None)[0]
-    old, whole = _size(table.module), _size(model)
-    found = compress_table(
-        table.weight,
-        weights,
-        share=share,
-        max_bytes=max_bytes,
-        padding_idx=table.padding_idx,
-        report=report,
+    tables = token_tables(model)
+    first = tables[0]
+    whole = sum(4 * table.weight.numel() for table in tables)
+    found: dict[str, Compressed] = {}
+    for i, table in enumerate(tables):
+        part = None if max_bytes is None else max_bytes * 4 * table.weight.numel() // whole
+        fits = len(table.weight) == len(first.weight)
+        found[table.name] = compress_table(
+            table.weight,
+            weights if fits else None,
+            metric=None if metrics is None else metrics[i],
+            share=share,
+            max_bytes=part,
+            padding_idx=table.padding_idx,
+            report=lambda line, name=table.name: report(f"{name}: {line}"),
+        )
+    embeddings = {name: each.embedding for name, each in found.items()}
+    keys = {name: None if name == first.name else name for name in embeddings}
+    new = replace_embedding(model, {keys[name]: each for name, each in embeddings.items()})
+    sizes = (
+        _size(nn.ModuleList([table.module for table in tables])),
+        _size(nn.ModuleList(embeddings.values())),
     )
-    model = replace_embedding(model, found.embedding)
-    sizes = (old, _size(found.embedding)), (whole, _size(model))
-    error = found.taken.error
-    return model, Compression(error, error, error if table.heads else None, *sizes, table=found)
+    error = found[first.name].taken.error
+    tied = error if first.heads else None
+    return new, Compression(error, error, tied, sizes, (_size(model), _size(new)), found)
 
 
 @torch.no_grad()

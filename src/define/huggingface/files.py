@@ -125,7 +125,10 @@ def write_companions(folder: str | os.PathLike, model: PreTrainedModel) -> None:
 
 
 def write_readme(
-    folder: str | os.PathLike, model: PreTrainedModel, lines: Sequence[str] = ()
+    folder: str | os.PathLike,
+    model: PreTrainedModel,
+    lines: Sequence[str] = (),
+    picture: str | None = None,
 ) -> None:
     """Writes a model card: what the embedding is, how to load it, and what else is to say.
 
@@ -133,12 +136,14 @@ def write_readme(
         folder: Of the checkpoint.
         model: A model with an embedding of this package.
         lines: What was done and what it cost, such as the lines of a compression's report.
+        picture: Name of a figure of that, in the folder.
     """
     base = type(model).__name__.removeprefix("Define")
     what = []
     for place in places_of(model):
         what += [f"`{place.name}`:", "", "```text", str(place.embedding(model)), "```", ""]
     report = ["## What was done, and what it cost", "", "```text", *lines, "```", ""]
+    report += [] if picture is None else [f"![{picture}]({picture})", ""]
     text = [
         "---",
         "library_name: transformers",

@@ -23,7 +23,7 @@ Factory = Callable[[int, int], nn.Module]
 
 def replace_embedding(
     model: PreTrainedModel,
-    factory: Factory | nn.Module,
+    factory: Factory | nn.Module | Mapping[str | None, Factory | nn.Module],
     *,
     tie: Tie | None = None,
     table: str | None = None,
@@ -50,6 +50,7 @@ def replace_embedding(
             ``partial(DeFINE, map=64)``; or the embedding itself. A subclass of
             :class:`define.Embedding` or `torch.nn.Embedding`: others cannot be rebuilt when a
             checkpoint is loaded. Without a padding id it is given the model's, if that row is zero.
+            Or one for each of several tables by name, None for the model's own input table.
         tie: Whether the output head is tied to the embedding; if omitted, where it was tied to
             the old table. With False, a head that was tied keeps that table for itself; with
             "embedding", E is the table that the embedding computes, as wide as the hidden states.
@@ -93,17 +94,24 @@ def replace_embedding(
         raise ValueError(f"{name} already has an embedding of this package, {found}.")
     if getattr(model, "hf_quantizer", None) is not None:
         raise ValueError(f"{name} is quantized: replace the embedding first, then quantize.")
-    tables = chosen_tables(model, table)
-    if isinstance(factory, nn.Module) and len(tables) > 1:
-        raise ValueError(
-            f"{name} has {len(tables)} tables ({'; '.join(map(str, tables))}): give a factory, or "
-            "name one of them as table=..."
-        )
-    keys = [table if index == 0 else found.name for index, found in enumerate(tables)]
+    if isinstance(factory, Mapping):
+        if table is not None:
+            raise ValueError(f"{table=} must be left out: the tables are {list(factory)}.")
+        keys, factories = list(factory), list(factory.values())
+        tables = [chosen_tables(model, key)[0] for key in keys]
+    else:
+        tables = chosen_tables(model, table)
+        if isinstance(factory, nn.Module) and len(tables) > 1:
+            raise ValueError(
+                f"{name} has {len(tables)} tables ({'; '.join(map(str, tables))}): give a factory, "
+                "or name one of them as table=..."
+            )
+        keys = [table if index == 0 else found.name for index, found in enumerate(tables)]
+        factories = [factory] * len(tables)
     entries: dict[str | None, dict[str, Any]] = {}
     embeddings: dict[str | None, nn.Module] = {}
-    for key, found in zip(keys, tables, strict=True):
-        embeddings[key] = fitting(found, factory)
+    for key, found, made in zip(keys, tables, factories, strict=True):
+        embeddings[key] = fitting(found, made)
         wanted = bool(found.heads) if tie is None else tie
         if wanted and found.inputs and not (found.heads or _free_head(model)):
             head = model.get_output_embeddings()

@@ -18,6 +18,7 @@ __all__ = [
     "Readings",
     "count_tokens",
     "default_sample",
+    "is_causal",
     "read_sample",
     "token_batch",
 ]
@@ -123,8 +124,7 @@ def read_sample(
     max_length = min(max_length, positions or max_length)
     total, count = 0.0, 0
     vectors = []
-    head = model.get_output_embeddings()
-    causal = head is not None and model.can_generate() and not model.config.is_encoder_decoder
+    causal = is_causal(model)
     with evaluating(model):
         for first in range(0, len(lines), _LINES):
             batch = token_batch(tokenizer, lines[first : first + _LINES], max_length, model.device)
@@ -140,6 +140,12 @@ def read_sample(
                 total, count = total + float(nll) * int(seen.sum()), count + int(seen.sum())
     perplexity = exp(min(total / count, 700)) if count else None
     return Readings(perplexity, torch.cat(vectors))
+
+
+def is_causal(model: PreTrainedModel) -> bool:
+    """Whether a model gives the next word's logits for a text alone."""
+    head = model.get_output_embeddings()
+    return head is not None and model.can_generate() and not model.config.is_encoder_decoder
 
 
 def token_batch(

@@ -1,5 +1,11 @@
 """Numbers about embeddings and trained runs: why embeddings work, and what they cost."""
 
+from define.measures.approximation import (
+    BandError,
+    Neighbours,
+    band_errors,
+    changed_neighbours,
+)
 from define.measures.bands import FrequencyBand, frequency_bands, token_nll
 from define.measures.compare import comparison_table
 from define.measures.correlation import Correlation, correlation, embedding_scalars
@@ -16,16 +22,20 @@ from define.measures.word_map import WordMap, word_map
 from define.measures.words import find_words, some_words
 
 __all__ = [
+    "BandError",
     "Correlation",
     "Cost",
     "EmbeddingCost",
     "FrequencyBand",
     "LayerCorrelation",
+    "Neighbours",
     "RunSummary",
     "Similarity",
     "Subject",
     "Translation",
     "WordMap",
+    "band_errors",
+    "changed_neighbours",
     "comparison_table",
     "correlation",
     "cost_table",

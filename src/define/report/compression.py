@@ -1,0 +1,127 @@
+"""What a compression did to tables: in words, and as a figure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from define.compression import Candidate
+from define.measures import BandError, Neighbours, band_errors, changed_neighbours
+from define.report.style import INK, SERIES, drawing, lines, new_figure, shown_name, value_axis
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["SmallerTable", "compression_figure", "draw_compression"]
+
+_EXAMPLES = 5
+
+
+@dataclass(frozen=True)
+class SmallerTable:
+    """A table, what stands for it, and what else could.
+
+    Args:
+        name: Of the table.
+        before: The table (V, m).
+        after: What stands for it.
+        weights: (V,) what an error in each row costs.
+        words: The word or token of each row; None where they have no names.
+        candidates: The ways to store it that were tried, the best first.
+    """
+
+    name: str
+    before: Tensor
+    after: nn.Module
+    weights: Tensor
+    words: Sequence[str] | None = None
+    candidates: tuple[Candidate, ...] = field(default=(), repr=False)
+
+    @cached_property
+    def errors(self) -> tuple[BandError, ...]:
+        """By frequency."""
+        return band_errors(self.before, self.after, self.weights)
+
+    @cached_property
+    def neighbours(self) -> Neighbours:
+        """Of some rows."""
+        return changed_neighbours(self.before, self.after, self.weights)
+
+    def report(self) -> list[str]:
+        """Lines on errors and neighbours."""
+        bands = ", ".join(f"{e.first:,}-{e.last:,} {e.error:.4f}" for e in self.errors)
+        found = self.neighbours
+        count = found.before.shape[1]
+        told = [
+            f"{self.name}: error by rank: {bands}",
+            f"{self.name}: of the {count} nearest neighbours of {len(found.ids)} rows of all "
+            f"ranks, {count * found.kept:.1f} are the same",
+        ]
+        changed = (found.before[:, 0] != found.after[:, 0]).nonzero().flatten().tolist()
+        for i in changed[:: -(-len(changed) // _EXAMPLES) or 1]:
+            names = (self._word(x[i]) for x in (found.ids, found.before[:, 0], found.after[:, 0]))
+            told.append("  nearest to {}: {} -> {}".format(*names))
+        return told
+
+    def _word(self, id_: Tensor) -> str:
+        words = self.words
+        return f"row {int(id_)}" if words is None else repr(words[int(id_)])
+
+
+def compression_figure(tables: Sequence[SmallerTable]) -> Figure:
+    """Error by frequency, and errors of the ways that were tried.
+
+    It is made while :func:`~define.report.style.drawing` holds.
+    """
+    tried = next((table.candidates for table in tables if table.candidates), ())
+    figure = new_figure(2.7 + (0.5 + 0.24 * len(tried) if tried else 0))
+    ratios = [2.7, 0.5 + 0.24 * len(tried)] if tried else [1]
+    axes = figure.subplots(len(ratios), 1, height_ratios=ratios, squeeze=False)[:, 0]
+    _draw_bands(axes[0], tables)
+    if tried:
+        _draw_candidates(axes[1], tried)
+    return figure
+
+
+def _draw_bands(axes: Axes, tables: Sequence[SmallerTable]) -> None:
+    for table, style in zip(tables, lines(table.name for table in tables), strict=True):
+        values = [band.error for band in table.errors]
+        axes.plot(range(len(values)), values, label=shown_name(table.name), **style)
+    longest = max(tables, key=lambda table: len(table.errors)).errors
+    axes.set_xticks(range(len(longest)), [f"≤ {band.last:,}" for band in longest], rotation=30)
+    axes.set_xlabel("rank of the word by frequency")
+    axes.set_ylabel("relative error")
+    value_axis(axes, [band.error for table in tables for band in table.errors])
+    axes.set_title("Error by frequency", loc="left")
+    if len(tables) > 1:
+        axes.legend()
+
+
+def _draw_candidates(axes: Axes, tried: Sequence[Candidate]) -> None:
+    places = range(len(tried))[::-1]
+    axes.barh(places, [candidate.error for candidate in tried], color=SERIES[0], height=0.6)
+    for place, candidate in zip(places, tried, strict=True):
+        text = f" {candidate.error:.4f}, {candidate.bytes:,} bytes"
+        axes.text(candidate.error, place, text, va="center", color=INK, fontsize=8)
+    axes.set_yticks(places, [shown_name(_short(candidate.name), 60) for candidate in tried])
+    axes.set_xlim(0, 2.2 * max(candidate.error for candidate in tried) or 1)
+    axes.set_xlabel("weighted relative error")
+    axes.set_title("Ways that were tried; the first was taken", loc="left")
+
+
+def _short(name: str) -> str:
+    return name.replace("principal axes", "axes").replace("bits by weight", "by weight")
+
+
+def draw_compression(tables: Sequence[SmallerTable], path: Path) -> None:
+    """Writes the figure to a file."""
+    from define.report.svg import save
+
+    with drawing():
+        save(compression_figure(tables), path)
