@@ -116,6 +116,7 @@ CHANGES = {
     "reset": lambda e: e.reset_parameters(),
     "init": lambda e: nn.init.normal_(e.map.weight),
     "data": lambda e: setattr(e.map.weight, "data", torch.randn(V, 8)),
+    "through data": lambda e: e.map.weight.data.mul_(2),
     "set_rows": lambda e: e.set_rows(torch.tensor([2]), torch.ones(1, M)),
     "type": lambda e: e.double(),
 }

@@ -2,9 +2,11 @@ import json
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from tiny_models import MODELS
 from tokenizers import Tokenizer, models
-from transformers import PreTrainedTokenizerFast
+from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig, PreTrainedTokenizerFast
 
 from define.__main__ import main
 from define.huggingface.checkpoint import read_checkpoint
@@ -56,6 +58,47 @@ def test_a_table_by_its_name(tmp_path):
     with pytest.raises(ValueError, match="83 words, the table transformer.wpe.weight 64 rows"):
         read_checkpoint(folder, names[0])
     assert read_checkpoint(folder, names[1]).table.shape == (len(WORDS), 32)
+
+
+def changed(path, **settings):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **settings}))
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "bert", "llama"])
+def test_a_kind_of_model_that_transformers_does_not_know(tmp_path, kind):
+    folder, table = checkpoint(tmp_path, kind)
+    code = {"AutoConfig": "own.Config", "AutoModel": "own.Model"}
+    changed(folder / "config.json", model_type="my-own", auto_map=code)
+    found = read_checkpoint(folder)
+    assert torch.equal(found.table, table[: len(WORDS)]) and list(found.words) == WORDS
+    assert found.embedding == "my-own" and "n_embd" in found.settings or kind != "gpt2"
+
+
+def test_several_tables_of_a_kind_that_is_not_known(tmp_path):
+    MODELS["llama"](tie_word_embeddings=False).save_pretrained(tmp_path)
+    tokenizer().save_pretrained(tmp_path)
+    changed(tmp_path / "config.json", model_type="my-own")
+    assert "# model.embed_tokens.weight" in read_checkpoint(tmp_path).settings
+    with safe_open(tmp_path / "model.safetensors", "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    tensors["other.embeddings.weight"] = tensors["model.embed_tokens.weight"] + 1
+    save_file(tensors, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ValueError, match="2 matrices that may be the table.*other.embeddings"):
+        read_checkpoint(tmp_path)
+    found = read_checkpoint(tmp_path, "other.embeddings.weight")
+    assert torch.equal(found.table, tensors["other.embeddings.weight"][: len(WORDS)])
+
+
+class OwnConfig(PreTrainedConfig):
+    model_type = "define-test-own"
+
+
+def test_a_kind_of_model_that_is_registered_without_a_model(tmp_path):
+    if OwnConfig.model_type not in CONFIG_MAPPING:
+        AutoConfig.register(OwnConfig.model_type, OwnConfig)
+    folder, table = checkpoint(tmp_path)
+    changed(folder / "config.json", model_type=OwnConfig.model_type)
+    assert torch.equal(read_checkpoint(folder).table, table[: len(WORDS)])
 
 
 def test_words_without_ids_between_others_get_a_name(tmp_path):

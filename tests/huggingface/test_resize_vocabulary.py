@@ -1,5 +1,6 @@
 import pytest
 import torch
+from families import tiny_model
 from tiny_models import (
     AUTO,
     EMBEDDINGS,
@@ -10,11 +11,12 @@ from tiny_models import (
     aligned,
     llama,
     logits,
+    marian,
     small_define,
     tokens,
 )
 
-from define.huggingface import embedding_of, replace_embedding
+from define.huggingface import embedding_of, export, replace_embedding
 
 
 @pytest.mark.parametrize(("embedding", "tie"), VARIANTS)
@@ -75,3 +77,78 @@ def test_what_cannot_be_cut_off():
     with pytest.raises(ValueError, match=r"num_embeddings=60 .*\(20, 60\)"):
         model.resize_token_embeddings(60)
     assert logits(model, tokens()).shape[-1] == V
+
+
+def apart(**options):
+    """An encoder and a decoder with tables of their own."""
+    return marian(
+        share_encoder_decoder_embeddings=False,
+        decoder_vocab_size=90,
+        tie_word_embeddings=False,
+        **options,
+    )
+
+
+def both(model, source, target):
+    return model.eval()(source, decoder_input_ids=target).logits
+
+
+ENCODER, DECODER = "model.encoder.embed_tokens", "model.decoder.embed_tokens"
+
+
+@pytest.mark.parametrize("replaced", [None, ENCODER, DECODER, "lm_head"])
+@pytest.mark.parametrize("change", [7, -9])
+def test_tables_of_their_own_are_resized_by_themselves(replaced, change, tmp_path):
+    model = replace_embedding(apart(), small_define, table=replaced)
+    source, target = tokens().clamp_max(80), tokens().clamp_max(80)
+    before = both(model, source, target)
+    model.resize_token_embeddings(V + change)
+    assert (model.config.vocab_size, model.config.decoder_vocab_size) == (V + change, 90)
+    torch.testing.assert_close(both(model, source, target), before)
+    both(model, source * 0 + V + change - 1, target)
+    if replaced in (None, DECODER):
+        model.resize_token_embeddings(90 + change, table=DECODER)
+    else:
+        model.resize_decoder_token_embeddings(90 + change)
+    assert (model.config.vocab_size, model.config.decoder_vocab_size) == (V + change, 90 + change)
+    after = both(model, source, target)
+    assert after.shape[-1] == 90 + change == model.final_logits_bias.shape[-1]
+    rows = min(90, 90 + change)
+    torch.testing.assert_close(after[..., :rows], before[..., :rows])
+    both(model, source, target * 0 + 90 + change - 1).sum().backward()
+    torch.testing.assert_close(both(export(model), source, target), after, atol=1e-4, rtol=1e-4)
+    model.save_pretrained(tmp_path)
+    loaded = aligned(AUTO["marian"].from_pretrained(tmp_path))
+    assert torch.equal(both(loaded, source, target), after)
+    with pytest.raises(ValueError, match="'shared' must be one of"):
+        model.resize_token_embeddings(50, table="shared")
+
+
+def test_equal_sizes_of_tables_of_their_own_are_not_confused():
+    model = replace_embedding(tiny_model("fsmt"), small_define)
+    model.resize_token_embeddings(V + 5)
+    assert (model.config.src_vocab_size, model.config.tgt_vocab_size) == (V + 5, V)
+    assert embedding_of(model, DECODER).num_embeddings == V
+
+
+def test_a_table_of_the_layers_is_resized_by_itself():
+    name = "model.embed_tokens_per_layer"
+    model = replace_embedding(tiny_model("gemma3n_text"), small_define, table=name)
+    before = logits(model, ids := tokens())
+    found = model.resize_token_embeddings(V + 5, table=name)
+    assert found is model.get_submodule(name) and found.embedding is embedding_of(model, name)
+    assert (model.config.vocab_size, model.config.vocab_size_per_layer_input) == (V, V + 5)
+    torch.testing.assert_close(logits(model, ids), before)
+    model.resize_token_embeddings(V + 9)
+    assert (model.config.vocab_size, model.config.vocab_size_per_layer_input) == (V + 9, V + 5)
+    torch.testing.assert_close(logits(model, ids)[..., :V], before)
+
+
+def test_a_head_with_a_table_of_its_own_follows_the_input():
+    model = replace_embedding(llama(tie_word_embeddings=False), small_define, table="lm_head")
+    before = logits(model, ids := tokens())
+    with pytest.raises(ValueError, match="lm_head of DefineLlamaForCausalLM follows its input"):
+        model.resize_token_embeddings(V + 5, table="lm_head")
+    entry = model.resize_token_embeddings(V + 5)
+    assert entry.num_embeddings == embedding_of(model, "lm_head").num_embeddings == V + 5
+    torch.testing.assert_close(logits(model, ids)[..., :V], before)

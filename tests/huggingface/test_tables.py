@@ -22,7 +22,7 @@ from tiny_models import (
 from torch import nn
 from transformers import GPT2LMHeadModel
 
-from define import ProjectedEmbedding
+from define import DeFINE, ProjectedEmbedding
 from define.huggingface import (
     TiedHead,
     embedding_of,
@@ -153,24 +153,47 @@ def test_heads_on_the_rows_that_the_unit_computes(kind, embedding, tmp_path):
     assert torch.equal(logits(aligned(loaded), ids := tokens()), logits(model, ids))
 
 
-def test_computed_rows_are_kept_until_a_parameter_changes():
-    model = replace_embedding(gpt2(), small_define, tie="embedding").eval()
-    calls = []
-    embedding_of(model).expand.register_forward_hook(lambda *_: calls.append(1))
-    embedding_of(model).expand._forward_hooks.clear()
-    head, hidden = model.get_output_embeddings(), torch.randn(2, M)
+@pytest.fixture
+def made(monkeypatch):
+    """How many rows were computed, by each call."""
+    calls, plain = [], DeFINE.from_map
+    monkeypatch.setattr(
+        DeFINE, "from_map", lambda self, e_i: calls.append(e_i[..., 0].numel()) or plain(self, e_i)
+    )
+    return calls
+
+
+def test_rows_are_computed_once_a_step_for_input_and_output(kind, made):
+    model = replace_embedding(MODELS[kind](), small_define, tie="embedding", check=False).train()
+    ids = tokens()
+    made.clear()
+    for _ in range(2):
+        logits(model, ids).square().mean().backward()
+        assert made == [V]
+        made.clear()
+        torch.optim.SGD(model.parameters(), lr=0.1).step()
     with torch.no_grad():
-        first = head(hidden)
-        assert torch.equal(head(hidden), first)
-        table = head._rows(None)
-        assert head._rows(None) is table
+        found = logits(model, ids)
+        assert made == [V]
+        assert torch.equal(logits(model, ids), found) and made == [V]
         embedding_of(model).map.weight.mul_(2)
-        torch.testing.assert_close(head(hidden), hidden @ embedding_of(model).weight.T)
-        assert not torch.allclose(head(hidden), first)
+        assert not torch.allclose(logits(model, ids), found)
+        assert made == [V, V]
         model.to(torch.bfloat16)
-        assert head(hidden.bfloat16()).dtype == torch.bfloat16
-        model.float().resize_token_embeddings(V + 4)
-        assert head(hidden).shape == (2, V + 4)
+        assert logits(model, ids).dtype == torch.bfloat16
+        model.float().resize_token_embeddings(V + 4, check=False)
+        assert logits(model, ids).shape[-1] == V + 4
+
+
+@pytest.mark.parametrize("tie", [True, "embedding"])
+def test_a_table_that_a_head_computes_is_only_read(tie):
+    head = replace_embedding(gpt2(), small_define, tie=tie).get_output_embeddings()
+    with torch.no_grad(), pytest.raises(RuntimeError, match="set_rows"):
+        head.weight[3] = torch.zeros(M)
+    stored = replace_embedding(gpt2(), nn.Embedding).get_output_embeddings()
+    with torch.no_grad():
+        stored.weight[3] = torch.ones(M)
+    assert stored(torch.ones(M))[3] == M
 
 
 def test_an_exchanged_embedding_is_refused(tmp_path):

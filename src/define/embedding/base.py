@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from define.embedding.contract import Band, Layer, Member, check_ids
 from define.embedding.readonly import ReadOnly, refusal
 from define.embedding.row_cache import RowCache
-from define.embedding.shared import StepCache, in_chunks, look_up
+from define.embedding.shared import StepCache, in_chunks, is_bare, look_up
 from define.embedding.tables import check_padding, check_sizes, evaluating, table_size
 from define.embedding.tracing import is_traced
 
@@ -81,13 +81,13 @@ class Embedding(Member):
         check_ids(ids)
         if is_traced(ids):
             return self._traced(ids)
-        hooked = self._is_hooked()
-        if not (self._row_cache is None or self.training or torch.is_grad_enabled() or hooked):
+        bare = is_bare(self)
+        if not (self._row_cache is None or self.training or torch.is_grad_enabled()) and bare:
             if ids.numel() and ids.device.type == "cpu":
                 self._check_ids(*(int(id_) for id_ in ids.aminmax()))
             if (found := self._row_cache.look_up(self, ids)) is not None:
                 return found
-        stops = () if hooked else self.shared_stops
+        stops = self.shared_stops if bare else ()
         if stops == (self.num_embeddings,) and ids.numel():
             if ids.device.type == "cpu":
                 self._check_ids(*(int(id_) for id_ in ids.aminmax()))
@@ -109,9 +109,6 @@ class Embedding(Member):
             if not 0 <= id_ < self.num_embeddings:
                 num_embeddings = self.num_embeddings
                 raise IndexError(f"id {id_} is not within {num_embeddings=}.")
-
-    def _is_hooked(self) -> bool:
-        return any(part._forward_hooks for part in self.modules() if part is not self)
 
     def _traced(self, ids: Tensor) -> Tensor:
         # A size that an exported program leaves open is not compared with anything.

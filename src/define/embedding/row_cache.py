@@ -27,7 +27,7 @@ class RowCache:
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
-        self._made = StepCache()
+        self._made = StepCache(sums=False)  # a look-up reads a few rows, not all parameters
         self._lock = Lock()  # no row is overwritten while another thread reads it
 
     @torch.no_grad()

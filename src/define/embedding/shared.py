@@ -9,7 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-__all__ = ["StepCache", "in_chunks", "look_up"]
+from define.embedding.contract import Member
+
+__all__ = ["StepCache", "in_chunks", "is_bare", "look_up"]
 
 _CHUNK = 2048  # rows made at a time
 _KEPT = 2**21  # numbers kept for the gradient; what is beyond is computed again
@@ -31,11 +33,16 @@ class StepCache:
     """Keeps computed tensors for as long as one step may use them.
 
     Each is let go when its gradient has been taken, and all when anything changed that they depend
-    on: a parameter (also in place, and by any optimizer of torch), a mode, the type of autocast.
+    on: a parameter (also in place, through `.data`, and by any optimizer of torch), a mode, the
+    type of autocast.
     Copies of a module start without any.
+
+    Args:
+        sums: Whether changes through `.data` are seen, at the price of reading all parameters.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, sums: bool = True) -> None:
+        self._with_sums = sums
         self._state: Any = None
         self._parts: list[Tensor] = []
         self._values: dict[Any, Tensor] = {}
@@ -50,7 +57,7 @@ class StepCache:
         autocast = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device)
         modes = [part.training for part in module.modules()]
         grad = (torch.is_grad_enabled(), torch.is_inference_mode_enabled())
-        state = (versions, modes, autocast, grad, _steps)
+        state = (versions, modes, autocast, grad, _steps, self._sums(parts, device, grad[0]))
         if self._state != state:
             # The parameters are kept too: an id is another's as soon as its object is gone.
             self._state, self._parts, self._values = state, parts, {}
@@ -61,14 +68,37 @@ class StepCache:
             self._values[name] = value
         return self._values[name]
 
+    def _sums(self, parts: list[Tensor], device: str, grad: bool) -> list[float]:
+        # What is written through `.data` (PEFT merges adapters so) counts up no version. Reading
+        # all parameters costs less than the product with the table; while a GPU trains, to wait
+        # for it would cost more.
+        if not self._with_sums or (grad and device != "cpu"):
+            return []
+        return torch.stack([p.detach().sum(dtype=torch.float32) for p in parts]).tolist()
+
     def _drop(self, name: object) -> None:
         self._values.pop(name, None)
 
     def __deepcopy__(self, memo: dict[int, object]) -> "StepCache":
-        return StepCache()
+        return StepCache(self._with_sums)
 
-    def __reduce__(self) -> tuple[type["StepCache"], tuple[()]]:
-        return StepCache, ()
+    def __reduce__(self) -> tuple[type["StepCache"], tuple[bool]]:
+        return StepCache, (self._with_sums,)
+
+
+def is_bare(module: nn.Module) -> bool:
+    """Whether parameters may be read, and rows kept, without calling a module: no tool is between.
+
+    Hooks of the module itself do not count: they are for what it is called for.
+    """
+    return all(
+        "forward" not in vars(part)  # accelerate's hooks
+        and (part is module or not (part._forward_pre_hooks or part._forward_hooks))
+        and not hasattr(part, "unshard")  # FSDP2
+        and "_is_replica" not in vars(part)  # of nn.DataParallel, without parameters
+        and (isinstance(part, Member) or type(part).__module__.startswith(("torch.nn.", "define.")))
+        for part in module.modules()
+    )
 
 
 def in_chunks(

@@ -87,8 +87,19 @@ def export(model: PreTrainedModel, *, check: bool = True) -> PreTrainedModel:
 def _reread(config: PreTrainedConfig) -> PreTrainedConfig:
     """A configuration as a file of it will be read: some settings follow from others only there."""
     read = type(config).from_dict(config.to_diff_dict())
-    read._attn_implementation = config._attn_implementation
+    _take_implementations(read, config)
     return read
+
+
+def _take_implementations(new: PreTrainedConfig, old: PreTrainedConfig) -> None:
+    # Part by part: what is set for a whole model is set for all of its parts.
+    for key, value in vars(old).items():
+        if key.endswith("_implementation_internal"):
+            vars(new)[key] = value
+        elif isinstance(value, PreTrainedConfig) and isinstance(
+            part := vars(new).get(key), PreTrainedConfig
+        ):
+            _take_implementations(part, value)
 
 
 def _rescale(

@@ -9,8 +9,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from define.embedding import bands, tied_table
+from define.embedding import bands, made_rows, share_rows, tied_table
 from define.embedding.base import table_size
+from define.embedding.readonly import ReadOnly
+from define.embedding.shared import is_bare
+from define.embedding.tracing import is_traced
 from define.huggingface.scaled import unscaled
 from define.softmax.base import own_projection
 
@@ -26,9 +29,10 @@ class TiedHead(nn.Module):
 
     What :class:`~define.softmax.TiedSoftmax` is to a loss, as the head that models of
     transformers expect. E is the Map of the embedding, or with `computed` the rows that the whole
-    embedding gives. P is owned here; so is b, None until a model's is put here. The embedding is
-    registered here too, so that replicas, hooks and adapters reach it; once one of these is in
-    between, it is called as a module instead of its table being read.
+    embedding gives; they are made once a step, for look-ups and logits together. P is owned here;
+    so is b, None until a model's is put here. The embedding is registered here too, so that
+    replicas, hooks and adapters reach it; once one of these is in between, it is called as a
+    module instead of its table being read.
 
     Reference:
         | DeFINE, Sec. 3.4 (output tied to the Map table)
@@ -67,7 +71,8 @@ class TiedHead(nn.Module):
         self.computed = computed
         self.projection = own_projection(in_features, table_size(self.tied)[1], device, dtype)
         self.bias: nn.Parameter | None = None
-        self._kept: tuple[Any, Any, Tensor] | None = None
+        if self.is_computed:
+            share_rows(self.tied, self.out_features)
 
     @property
     def tied(self) -> nn.Module:
@@ -89,11 +94,14 @@ class TiedHead(nn.Module):
     def weight(self) -> Float[Tensor, "classes in"]:
         """The table E P of one linear layer with the same logits, for models that read it."""
         rows = self._rows(None)
-        return rows @ self.projection.weight if isinstance(self.projection, nn.Linear) else rows
+        if isinstance(self.projection, nn.Linear):
+            rows = rows @ self.projection.weight
+        computed = not isinstance(rows, nn.Parameter) and not is_traced(rows)
+        return rows.as_subclass(ReadOnly) if computed else rows
 
     def forward(self, hidden: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch classes"]:
         hidden = self.projection(hidden)
-        tables = bands(self.tied) if _is_bare(self.embedding) else None
+        tables = bands(self.tied) if is_bare(self.embedding) else None
         if tables is None:
             return F.linear(hidden, self._rows(hidden.device), self.bias)
         # Band by band at its own width, instead of building the table that they stand for.
@@ -105,24 +113,9 @@ class TiedHead(nn.Module):
         return logits if self.bias is None else logits + self.bias.to(logits.dtype)
 
     def _rows(self, device: torch.device | None) -> Tensor:
-        table, bare = self.tied, _is_bare(self.embedding)
-        if isinstance(table, nn.Embedding) and bare:
-            return table.weight
-        if torch.is_grad_enabled() or torch.compiler.is_compiling() or not bare:
-            self._kept = None
-            return self._computed_rows(device)
-        # While nothing is trained the table is computed once.
-        parameters = list(table.parameters())
-        state = [
-            (id(p), p.data_ptr(), p.dtype, 0 if p.is_inference() else p._version)
-            for p in parameters
-        ]
-        if self._kept is None or self._kept[1] != state:
-            # The parameters are kept too: an id is another's as soon as its object is gone.
-            self._kept = (parameters, state, self._computed_rows(device))
-        return self._kept[2]
+        return made_rows(self.tied) if is_bare(self.embedding) else self._called_rows(device)
 
-    def _computed_rows(self, device: torch.device | None) -> Tensor:
+    def _called_rows(self, device: torch.device | None) -> Tensor:
         unit = self.embedding
         if not hasattr(unit, "unshard"):
             return _table_rows(unit, self.computed, device)
@@ -144,9 +137,6 @@ class TiedHead(nn.Module):
             linear.bias = nn.Parameter(self.bias.clone())
         return linear
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_kept": None}
-
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}"
 
@@ -162,14 +152,4 @@ def _table_rows(unit: nn.Module, computed: bool, device: torch.device | None) ->
         return torch.cat([table(chunk) for chunk in chunks])
     return torch.cat(
         [cast(Tensor, checkpoint(table, chunk, use_reentrant=False)) for chunk in chunks]
-    )
-
-
-def _is_bare(module: nn.Module) -> bool:
-    """Whether the parameters of a module may be read without calling it: no tool is in between."""
-    return all(
-        "forward" not in vars(part)  # accelerate's hooks
-        and not (part._forward_pre_hooks or part._forward_hooks)
-        and type(part).__module__.startswith(("torch.nn.", "define."))  # no adapter, no FSDP unit
-        for part in module.modules()
     )

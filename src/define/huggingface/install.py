@@ -150,9 +150,10 @@ def install(
         )
         new.bias = old.bias
         put(model, key, new)
-    parts = [entry, *(model.get_submodule(key) for key in tied)]
-    for part in parts if first.device.type != "meta" else []:
-        # transformers draws Linear and Embedding modules anew unless they say that they are drawn.
+    # transformers draws what looks like a linear layer or an embedding anew unless it says that it
+    # is drawn. On the meta device, a head that a checkpoint has not is to be drawn.
+    drawn = tied if first.device.type != "meta" else ()
+    for part in (entry, *(model.get_submodule(key) for key in drawn)):
         for module in part.modules():
             cast(Any, module)._is_hf_initialized = True
     for module in model.modules():

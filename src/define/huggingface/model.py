@@ -126,6 +126,7 @@ class DefineModel(_Base):
         pad_to_multiple_of: int | None = None,
         mean_resizing: bool = True,
         *,
+        table: str | None = None,
         check: bool = True,
     ) -> nn.Module:
         """Changes the size of the vocabulary, in place; the first rows of the Map stay as they are.
@@ -135,18 +136,34 @@ class DefineModel(_Base):
             pad_to_multiple_of: Rounds the size up to a multiple of this.
             mean_resizing: Whether new rows start (nearly) at the mean of the old ones, instead of
                 being drawn like them.
+            table: Name of the table, one of :func:`~define.huggingface.find_tables` of the plain
+                model, such as a decoder's that has its own; the model's input table if omitted.
             check: Whether a few tokens are read before and after, and outputs compared.
 
         Returns:
-            The input embedding, the same object as before.
+            The embedding, the same object as before where it is of this package.
 
         Raises:
-            ValueError: If the padding row or a band would be cut off, the model has several input
-                tables, or gives other outputs than before.
+            ValueError: If the padding row or a band would be cut off, or the model gives other
+                outputs than before.
         """
-        resize_model(self, new_num_tokens, pad_to_multiple_of, mean_resizing, check)
+        name = resize_model(
+            self,
+            new_num_tokens,
+            pad_to_multiple_of,
+            mean_resizing,
+            table,
+            plain_config(self.config),
+            check,
+        )
         self._describe()
-        return self.get_input_embeddings()
+        return self.get_submodule(name)
+
+    def resize_decoder_token_embeddings(self, new_num_tokens: int) -> nn.Module:
+        """Resizes the table of a decoder that has its own, as Marian can."""
+        table = self.get_decoder().get_input_embeddings()
+        name = next(name for name, part in self.named_modules() if part is table)
+        return self.resize_token_embeddings(new_num_tokens, table=name)
 
     def _describe(self) -> None:
         kept = {k: v for k, v in self.config.define.items() if k in ("base", "without")}

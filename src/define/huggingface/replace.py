@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from define.embedding import tied_table
 from define.embedding.base import table_size
 from define.embedding.description import describe
 from define.huggingface.assemble import assemble
@@ -142,8 +143,9 @@ def fitting(table: Table, embedding: Factory | nn.Module) -> nn.Module:
 def _keep_padding(module: Any, table: Table) -> None:  # noqa: ANN401
     index = table.padding_idx
     if index is not None and module.padding_idx is None:
-        for part in (module, getattr(module, "map", None)):
-            if part is None or part.padding_idx is not None:
+        part: Any
+        for part in dict.fromkeys((module, tied_table(module))):
+            if part.padding_idx is not None:
                 continue
             part.padding_idx = index
             if isinstance(part, nn.Embedding):
