@@ -4,7 +4,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import Int, Integer, UInt8
 from torch import Tensor
 
 __all__ = ["Columns", "pack", "unpack"]
@@ -67,8 +67,14 @@ def pack(codes: Int[Tensor, "rows columns"], columns: Columns) -> UInt8[Tensor, 
     return packed[:, :-1].to(torch.uint8)
 
 
-def unpack(packed: UInt8[Tensor, "rows width"], columns: Columns) -> Int[Tensor, "rows columns"]:
+def unpack(
+    packed: UInt8[Tensor, "rows width"], columns: Columns
+) -> Integer[Tensor, "rows columns"]:
     """The numbers of those columns that have bits."""
+    if set(columns.bits) == {8}:  # as they are
+        return packed
+    if set(columns.bits) == {4}:  # the lower half of a byte first
+        return torch.stack([packed & 15, packed >> 4], -1).flatten(1)[:, : columns.size]
     first, second, shift, mask = _layout(columns, packed.device)
     bytes_ = packed.T.contiguous()  # whole columns are copied several times faster
     codes = bytes_.index_select(0, first).short()
