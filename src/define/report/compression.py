@@ -12,7 +12,15 @@ from torch import Tensor, nn
 
 from define.compression import Candidate
 from define.measures import BandError, Neighbours, band_errors, changed_neighbours
-from define.report.style import INK, SERIES, drawing, lines, new_figure, shown_name, value_axis
+from define.report.style import (
+    SERIES,
+    drawing,
+    legend_below,
+    lines,
+    new_figure,
+    shown_name,
+    value_axis,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -80,12 +88,14 @@ def compression_figure(tables: Sequence[SmallerTable]) -> Figure:
     It is made while :func:`~define.report.style.drawing` holds.
     """
     tried = next((table.candidates for table in tables if table.candidates), ())
-    figure = new_figure(2.7 + (0.5 + 0.24 * len(tried) if tried else 0))
-    ratios = [2.7, 0.5 + 0.24 * len(tried)] if tried else [1]
-    axes = figure.subplots(len(ratios), 1, height_ratios=ratios, squeeze=False)[:, 0]
+    heights = [2.7, 0.7 + 0.34 * len(tried)] if tried else [2.7]
+    figure = new_figure(sum(heights))
+    axes = figure.subplots(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
     _draw_bands(axes[0], tables)
     if tried:
         _draw_candidates(axes[1], tried)
+    if len(tables) > 1:
+        legend_below(figure, axes[0])
     return figure
 
 
@@ -99,24 +109,18 @@ def _draw_bands(axes: Axes, tables: Sequence[SmallerTable]) -> None:
     axes.set_ylabel("relative error")
     value_axis(axes, [band.error for table in tables for band in table.errors])
     axes.set_title("Error by frequency", loc="left")
-    if len(tables) > 1:
-        axes.legend()
 
 
 def _draw_candidates(axes: Axes, tried: Sequence[Candidate]) -> None:
     places = range(len(tried))[::-1]
-    axes.barh(places, [candidate.error for candidate in tried], color=SERIES[0], height=0.6)
+    axes.barh(places, [candidate.error for candidate in tried], color=SERIES[0], height=0.3)
     for place, candidate in zip(places, tried, strict=True):
-        text = f" {candidate.error:.4f}, {candidate.bytes:,} bytes"
-        axes.text(candidate.error, place, text, va="center", color=INK, fontsize=8)
-    axes.set_yticks(places, [shown_name(_short(candidate.name), 60) for candidate in tried])
-    axes.set_xlim(0, 2.2 * max(candidate.error for candidate in tried) or 1)
+        text = f"{candidate.name}: {candidate.error:.4f}"
+        axes.text(0, place + 0.2, shown_name(text, 80), va="bottom", fontsize=8)
+    axes.set_ylim(-0.5, len(tried))
+    axes.set_yticks([])
     axes.set_xlabel("weighted relative error")
-    axes.set_title("Ways that were tried; the first was taken", loc="left")
-
-
-def _short(name: str) -> str:
-    return name.replace("principal axes", "axes").replace("bits by weight", "by weight")
+    axes.set_title("Ways that were tried, the first was taken", loc="left")
 
 
 def draw_compression(tables: Sequence[SmallerTable], path: Path) -> None:
