@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 from messages import failure
+from tiny import arguments
 
 from define.__main__ import main
 from define.training import Run
@@ -74,3 +75,18 @@ def test_no_runs(tmp_path, capsys):
     assert "nowhere" in failure(capsys, "runs", tmp_path / "nowhere")
     (tmp_path / "config.yaml").write_text("# recipe: text\na: [\n")
     assert "damaged" in failure(capsys, "runs", tmp_path)
+
+
+def test_compare_sees_that_runs_were_measured_on_other_texts(trained, tmp_path, caplog):
+    text, run = trained
+    figure = ["--figure", str(tmp_path / "figure.svg")]
+    shutil.copytree(text, tmp_path / "text")
+    with (tmp_path / "text" / "test.txt").open("a") as file:
+        file.write("w01 w02\n")  # known words: the vocabulary is the same
+    for name, folder in (("same", text), ("other", tmp_path / "text")):
+        main(arguments(folder, tmp_path / name, "--seed", "2"))
+    caplog.clear()
+    main(["compare", str(run.path), str(tmp_path / "same"), *figure])
+    assert not caplog.records
+    main(["compare", str(run.path), str(tmp_path / "same"), str(tmp_path / "other"), *figure])
+    assert "of 2 texts, so their perplexities do not compare: define, same | other." in caplog.text

@@ -30,14 +30,16 @@ def command(parser: "ArgumentParser", args: list[str]) -> None:
 
     runs = [Run.open(path) for path in arguments.runs]
     summaries = [summary_of(run) for run in runs]
-    texts: dict[str, list[str]] = {}
-    for run, summary in zip(runs, summaries, strict=True):
-        texts.setdefault(checksum(run.vocabulary), []).append(summary.name)
-    if len(texts) > 1:
-        logger.warning(
-            "These runs are of %d vocabularies, so their perplexities do not compare: %s.",
-            *(len(texts), " | ".join(", ".join(names) for names in texts.values())),
-        )
+    names = [summary.name for summary in summaries]
+    vocabularies = _groups(names, [checksum(run.vocabulary) for run in runs])
+    texts = _groups(names, [summary.texts for summary in summaries])
+    for what, groups in (("vocabularies", vocabularies), ("texts", texts)):
+        if len(groups) > 1:
+            logger.warning(
+                "These runs are of %d %s, so their perplexities do not compare: %s.",
+                *(len(groups), what, " | ".join(map(", ".join, groups))),
+            )
+            break  # another vocabulary makes other ids of the same text
     if arguments.json:
         print(json.dumps([run.read_summary() for run in runs], indent=2))
     else:
@@ -48,3 +50,9 @@ def command(parser: "ArgumentParser", args: list[str]) -> None:
             *(" ".join(boxes), arguments.figure),
         )
     print(f"\nFigure: {arguments.figure}", file=sys.stderr)
+
+
+def _groups(names: list[str], marks: list[str]) -> list[list[str]]:
+    """The names of each mark, without those whose mark is unknown."""
+    known = dict.fromkeys(mark for mark in marks if mark)
+    return [[n for n, m in zip(names, marks, strict=True) if m == mark] for mark in known]

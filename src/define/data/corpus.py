@@ -209,8 +209,12 @@ class Corpus:
     @cached_property
     def fingerprint(self) -> str:
         """A short digest of the vocabulary and the training ids: of content, not of places."""
-        ids = read_note(self._ids("train"))["digest"]
+        ids = self.digest("train")
         return hashlib.sha256(f"{self.vocabulary.fingerprint} {ids}".encode()).hexdigest()[:16]
+
+    def digest(self, split: str) -> str:
+        """A short digest of the ids of a split."""
+        return read_note(self._ids(split))["digest"]
 
     def _count(self, split: str) -> Tensor:
         counts = torch.zeros(len(self.vocabulary), dtype=torch.int64)

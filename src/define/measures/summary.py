@@ -16,6 +16,7 @@ _OPTIONAL = {
     "valid_bleu",
     "test_bleu",
     "bleu_signature",
+    "texts",
 }
 
 
@@ -42,6 +43,7 @@ class RunSummary:
         valid_bleu: BLEU on the validation text, of a translation model.
         test_bleu: BLEU on the test text.
         bleu_signature: How BLEU was taken.
+        texts: A digest of the texts that it was measured on; empty if unknown.
     """
 
     name: str
@@ -61,6 +63,7 @@ class RunSummary:
     valid_bleu: float | None = None
     test_bleu: float | None = None
     bleu_signature: str = ""
+    texts: str = ""
 
     @property
     def kind(self) -> tuple[object, ...]:

@@ -1,10 +1,27 @@
 """Plain-text tables that are Markdown and, at the same time, aligned in a terminal."""
 
+import unicodedata
 from collections.abc import Iterable, Sequence
 
-__all__ = ["MISSING", "shorten", "text_table"]
+__all__ = ["MISSING", "printable", "shorten", "text_table"]
 
 MISSING = "–"  # stands where there is no number
+
+
+def printable(text: str) -> str:
+    r"""A text with control characters and line ends written as in Python: no page can hold them.
+
+    Example:
+        >>> printable("bell\x07")
+        'bell\\x07'
+    """
+    if text.isprintable():
+        return text
+    hidden = ("Cc", "Cs", "Zl", "Zp")
+    return "".join(
+        c.encode("unicode_escape").decode() if unicodedata.category(c) in hidden else c
+        for c in text
+    )
 
 
 def shorten(name: str, width: int) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from define.files import write_text
 from define.measures.subject import Readings, Subject
-from define.measures.table import text_table
+from define.measures.table import printable, text_table
 from define.measures.words import some_words
 from define.report import parts
 from define.report.part import Request, Section
@@ -66,7 +66,7 @@ def write_report(
     # A run is drawn alike in every figure, whichever runs a figure shows.
     kinds = [subject.summary.kind if subject.summary else subject.name for subject in subjects]
     request = Request(
-        first.words,
+        tuple(map(printable, first.words)),
         chosen or some_words(first.words, first.counts),
         tables or {},
         split,

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -137,6 +137,10 @@ class LanguageModelExperiment(Experiment[LanguageModel, Text | PyDocs, Training]
         if not self.training.log_correlation:
             return {}
         return embedding_scalars(self.model.embedding)
+
+    def scores(self, run: Run) -> dict[str, Any]:
+        texts = " ".join(map(self.corpus.digest, ("valid", "test")))
+        return {**super().scores(run), "texts": texts}
 
     def segments(
         self, split: str, batch_size: int | None = None, rank: int = 0, world_size: int = 1

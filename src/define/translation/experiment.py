@@ -1,5 +1,6 @@
 """A translation model, the pairs that it learns, and how."""
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -236,6 +237,7 @@ class TranslationExperiment(Experiment["TranslationModel", ParallelText, Fitting
         found = run.path / "test.translations"
         write_text(found, "".join(f"{t}\n" for t in translations))
         run.record(found)
+        source, reference = self.corpus.lines("test")
         report = self._report(run.path.resolve().name, test, translations)
         write_text(run.path / "translations.md", report)
         return {
@@ -243,6 +245,7 @@ class TranslationExperiment(Experiment["TranslationModel", ParallelText, Fitting
             "valid_bleu": valid.bleu,
             "test_bleu": test.bleu,
             "bleu_signature": test.signature,
+            "texts": hashlib.sha256("\n".join([*source, *reference]).encode()).hexdigest()[:16],
         }
 
     def _report(self, name: str, test: TranslationEvaluation, translations: Sequence[str]) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from define.measures.subject import Readings, Translation
-from define.measures.table import MISSING
+from define.measures.table import MISSING, printable
 from define.report.part import Grid, Part, Request, Section
 
 __all__ = ["TranslationsPart"]
@@ -34,7 +34,11 @@ class TranslationsPart(Part[_Found]):
                 key = line, shown.source, shown.reference
                 given.setdefault(key, {})[name] = shown.ours
         rows = [
-            (str(line), source, reference, *(ours.get(name, MISSING) for name in runs))
+            tuple(
+                map(
+                    printable, (str(line), source, reference, *(ours.get(n, MISSING) for n in runs))
+                )
+            )
             for (line, source, reference), ours in sorted(given.items())
         ]
         return Section(
