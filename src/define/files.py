@@ -6,14 +6,27 @@ import os
 import platform
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-__all__ = ["atomic_write", "checksum", "write_bytes", "write_text"]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = [
+    "abandoned",
+    "atomic_write",
+    "checksum",
+    "draft_of",
+    "save_tensors",
+    "write_bytes",
+    "write_text",
+]
 
 _HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 _FOREIGN = 24 * 3600  # seconds after which a draft of another machine counts as abandoned
+_DRAFT = re.compile(r"(.+)\.([0-9a-f]+)-(\d+)-\d+\.(?:partial|tmp)")
 _numbers = itertools.count()
 _writing: set[Path] = set()  # drafts of this process
 
@@ -43,21 +56,21 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     if path.exists() and not path.is_file():
         yield path
         return
-    _remove_abandoned(path)
-    draft = path.with_name(f"{path.name}.{_HOST}-{os.getpid()}-{next(_numbers)}.partial")
-    _writing.add(draft)
-    try:
-        with draft.open("wb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-        yield draft
-        with draft.open("r+b") as file:
-            os.fsync(file.fileno())
-        draft.chmod(mode & 0o777)
-        os.replace(draft, path)
-        _sync_folder(path.parent)
-    finally:
-        draft.unlink(missing_ok=True)
-        _writing.discard(draft)
+    for old in abandoned(path.parent, path.name):
+        with suppress(OSError):  # of another user
+            old.unlink()
+    with draft_of(path, "partial") as draft:
+        try:
+            with draft.open("wb") as file:
+                mode = os.fstat(file.fileno()).st_mode
+            yield draft
+            with draft.open("r+b") as file:
+                os.fsync(file.fileno())
+            draft.chmod(mode & 0o777)
+            os.replace(draft, path)
+            _sync_folder(path.parent)
+        finally:
+            draft.unlink(missing_ok=True)
 
 
 def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
@@ -71,19 +84,48 @@ def write_text(path: str | os.PathLike[str], content: str) -> None:
     write_bytes(path, content.encode())
 
 
+def save_tensors(tensors: Mapping[str, "Tensor"], draft: Path) -> None:
+    """Writes a safetensors file; the draft of one, so that it is whole or not there.
+
+    Raises:
+        OSError: If it cannot be written: the disk is full, for example.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, draft)
+    except SafetensorError as error:
+        raise OSError(f"{draft} cannot be written: {error}.") from error
+
+
 def checksum(path: str | os.PathLike[str]) -> str:
     """The SHA-256 of a file, in hexadecimal digits; read in constant memory."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _remove_abandoned(path: Path) -> None:
-    name = re.compile(rf"{re.escape(path.name)}\.([0-9a-f]+)-(\d+)-\d+\.partial")
-    with suppress(OSError):  # a folder that cannot be listed, or a draft of another user
-        for draft in path.parent.iterdir():
-            found = name.fullmatch(draft.name)
-            if found and draft not in _writing and _is_abandoned(draft, found[1], int(found[2])):
-                draft.unlink(missing_ok=True)
+@contextmanager
+def draft_of(path: Path, ending: str) -> Iterator[Path]:
+    """A name beside `path` for what is to become it; what is there in the end is left to others."""
+    draft = path.with_name(f"{path.name}.{_HOST}-{os.getpid()}-{next(_numbers)}.{ending}")
+    _writing.add(draft)
+    try:
+        yield draft
+    finally:
+        _writing.discard(draft)
+
+
+def abandoned(folder: Path, name: str | None = None) -> list[Path]:
+    """Drafts in a folder whose process is gone; of one name, if it is given."""
+    drafts = []
+    with suppress(OSError):  # a folder that cannot be listed, or a draft that has just gone
+        for draft in folder.iterdir():
+            found = _DRAFT.fullmatch(draft.name)
+            if found and name in (None, found[1]) and draft not in _writing:
+                if _is_abandoned(draft, found[2], int(found[3])):
+                    drafts.append(draft)
+    return drafts
 
 
 def _is_abandoned(draft: Path, host: str, process: int) -> bool:

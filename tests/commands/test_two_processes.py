@@ -10,13 +10,15 @@ import sys
 import time
 
 import pytest
+import stress
 import torch
 from safetensors.torch import load_file
-from tiny import arguments, experiment
+from tiny import Killed, arguments, checkpoint_of, experiment
 
 from define.__main__ import main
 from define.data import Segments
 from define.training import Run, mean_nll
+from define.training.language_modeling import LanguageModeling
 
 # Lightning starts this file once more for the second process.
 SCRIPT = """
@@ -45,11 +47,11 @@ main(sys.argv[1:])
 """
 
 
-def start(folder, run, notes, *more, killed_at=0):
+def start(folder, run, notes, *more, killed_at=0, make=arguments):
     """Trains by two processes, to the end or until one kills both; what was written to stdout."""
     script, out, err = (run.path.with_suffix(ending) for ending in (".py", ".out", ".err"))
     script.write_text(SCRIPT)
-    command = arguments(folder, run.path, "--training.devices", "2", *more)
+    command = make(folder, run.path, "--training.devices", "2", *more)
     with out.open("w") as stdout, err.open("w") as stderr:
         process = subprocess.Popen(
             [sys.executable, str(script), *command],
@@ -65,6 +67,22 @@ def start(folder, run, notes, *more, killed_at=0):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)  # the second process would wait for ever
     return out.read_text()
+
+
+def kill_at_step(monkeypatch, number, train):
+    """Trains by one process until it is killed at a step, counted from 1."""
+    step, calls = LanguageModeling.training_step, []
+
+    def killed(self, batch):
+        calls.append(None)
+        if len(calls) == number:
+            raise Killed
+        return step(self, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LanguageModeling, "training_step", killed)
+        with pytest.raises(Killed):
+            train()
 
 
 def test_two_processes_share_the_columns(folder, tmp_path):
@@ -84,6 +102,8 @@ def test_two_processes_share_the_columns(folder, tmp_path):
     summary = json.loads(run.summary.read_text())
     assert summary["tokens"] == 4 * (1999 // 4)
     assert out.count("test ppl") == 1
+    err = run.path.with_suffix(".err").read_text()
+    assert err.count("epoch 1 of 1, validation perplexity") == 1
     assert [path.name for path in (run.path / "logs").iterdir()] == ["version_0"]
     saved = torch.load(run.checkpoint, weights_only=True)["processes"]
     assert not torch.equal(saved[0]["carried"][0][0], saved[1]["carried"][0][0])
@@ -108,6 +128,49 @@ def test_two_killed_processes_resume(folder, tmp_path):
     summaries = [json.loads(run.summary.read_text()) for run in (again, whole)]
     for name in ("history", "tokens", "test_perplexity"):
         assert summaries[0][name] == summaries[1][name]
+
+
+def test_shared_parameters_train_as_those_of_one_process_also_after_a_kill(
+    folder, tmp_path, monkeypatch
+):
+    more = (
+        *("--training.epochs", "2", "--training.length", "50", "--cutoffs", "[10,30]"),
+        *("--training.checkpoint_minutes", "0", "--training.learning_rate", "0.002"),
+    )
+    whole, first, last, notes = *map(Run, map(tmp_path.joinpath, "abc")), tmp_path / "rank"
+    shared = (*more, "--training.shard_parameters", "true")
+    main(arguments(folder, whole.path, *more))
+    start(folder, first, notes, *shared, killed_at=15)
+    main(arguments(folder, first.path, *more))
+    # In the second epoch of ten steps.
+    kill_at_step(monkeypatch, 15, lambda: main(arguments(folder, last.path, *more)))
+    start(folder, last, notes, *shared)
+    expected, theirs = load_file(whole.weights), checkpoint_of(whole)["optimizer_states"][0]
+    for run in (first, last):
+        for name, found in load_file(run.weights).items():
+            torch.testing.assert_close(found, expected[name], rtol=0, atol=1e-4)
+        ours = checkpoint_of(run)["optimizer_states"][0]
+        for index, state in theirs["state"].items():
+            torch.testing.assert_close(ours["state"][index], state, rtol=1e-2, atol=1e-4)
+        summaries = [json.loads(r.summary.read_text()) for r in (run, whole)]
+        assert summaries[0]["tokens"] == summaries[1]["tokens"]
+
+
+def transformer_xl(folder, run, *more):
+    plain = ("--dropout", "0", "--training.optimizer", "torch.optim.SGD")
+    return [*stress.command("Transformer-XL", folder.parent, Run(run)), *plain, *more]
+
+
+def test_a_transformer_xl_of_one_process_goes_on_with_two(folder, tmp_path, monkeypatch):
+    whole, run, notes = Run(tmp_path / "whole"), Run(tmp_path / "run"), tmp_path / "rank"
+    more = ("--training.length", "50", "--training.learning_rate", "0.5")
+    main(transformer_xl(folder, whole.path, *more))
+    kill_at_step(monkeypatch, 4, lambda: main(transformer_xl(folder, run.path, *more)))
+    out = start(folder, run, notes, *more, make=transformer_xl)
+    assert out.count("test ppl") == 1
+    ours, theirs = (load_file(r.weights) for r in (run, whole))
+    for name, expected in theirs.items():
+        torch.testing.assert_close(ours[name], expected, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("rank", [0, 1])

@@ -154,3 +154,25 @@ def test_no_home(folder, monkeypatch):
     monkeypatch.setattr(Path, "home", home)
     with pytest.raises(FileNotFoundError, match=r"no home folder .* \$DEFINE_CACHE"):
         Text(folder).open().split("train")
+
+
+DYING = """
+import os, sys
+from pathlib import Path
+from define.data.cache import cached
+def build(folder):
+    (folder / "ids").write_bytes(b"1")
+    os._exit(0)
+cached(Path(sys.argv[1]), "train", {"text": 1}, build)
+"""
+
+
+def test_what_a_killed_build_left_is_removed_by_the_build_of_another_text(tmp_path):
+    subprocess.run([sys.executable, "-c", DYING, str(tmp_path)], check=True, timeout=300)
+    (left,) = tmp_path.glob("*.tmp")
+
+    def build(folder):
+        assert not left.exists() and folder.exists()
+
+    cache.cached(tmp_path, "train", {"text": 2}, build)
+    assert not list(tmp_path.glob("*.tmp"))

@@ -88,6 +88,23 @@ def test_a_signal_saves_and_the_same_command_goes_on(
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
+def test_a_signal_in_validation_saves_what_can_go_on(folder, whole, tmp_path, monkeypatch, capsys):
+    run, start = Run(tmp_path / "run"), LanguageModeling.on_validation_epoch_start
+
+    def signalled(self):
+        start(self)
+        signal.raise_signal(signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LanguageModeling, "on_validation_epoch_start", signalled)
+        with pytest.raises(SystemExit) as exit:
+            main(arguments(folder, run.path, *MORE))
+    assert exit.value.code == 143
+    assert "stopped in epoch 2, step 9" in capsys.readouterr().err
+    main(arguments(folder, run.path, *MORE))
+    assert run.weights.read_bytes() == whole.weights.read_bytes()
+
+
 def test_a_signal_after_training_loses_nothing(folder, tmp_path, monkeypatch, capsys):
     run = Run(tmp_path / "run")
     with monkeypatch.context() as patch:
@@ -205,7 +222,7 @@ def test_damaged_and_foreign_checkpoints_are_named(folder, stopped):
 
 def test_a_kill_between_two_files_leaves_what_is_known(tmp_path, monkeypatch):
     run = Run(tmp_path)
-    run.save_weights(torch.nn.Linear(2, 2))
+    run.save_weights(torch.nn.Linear(2, 2).state_dict())
     before = run.weights.read_bytes()
 
     def killed_before_the_rename(*_):
@@ -214,10 +231,10 @@ def test_a_kill_between_two_files_leaves_what_is_known(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("define.files.os.replace", killed_before_the_rename)
         with pytest.raises(Killed):
-            run.save_weights(torch.nn.Linear(2, 2))
+            run.save_weights(torch.nn.Linear(2, 2).state_dict())
     assert run.weights.read_bytes() == before
     run.check(run.weights)
-    run.save_weights(torch.nn.Linear(2, 2))
+    run.save_weights(torch.nn.Linear(2, 2).state_dict())
     run.check(run.weights)
     assert len(json.loads(run.checksums.read_text())["model.safetensors"]) == 2
 

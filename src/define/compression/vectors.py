@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from define.embedding.description import build, describe
-from define.files import atomic_write, write_text
+from define.files import atomic_write, save_tensors, write_text
 from define.readers import open_tensors, read_array, read_json, read_lines
 
 __all__ = ["load_table", "rank_weights", "read_vectors", "read_weights", "save_table"]
@@ -144,11 +144,9 @@ def read_weights(path: Path) -> Tensor:
 
 def save_table(folder: Path, embedding: nn.Module, words: Sequence[str] | None = None) -> None:
     """Writes an embedding, and its words one a line, to a new folder."""
-    from safetensors.torch import save_file
-
     folder.mkdir(parents=True)
     with atomic_write(folder / _TENSORS) as draft:
-        save_file({name: t.contiguous() for name, t in embedding.state_dict().items()}, draft)
+        save_tensors(embedding.state_dict(), draft)
     write_text(folder / _DESCRIPTION, json.dumps(describe(embedding)) + "\n")
     if words is not None:
         write_text(folder / _WORDS, "".join(f"{word}\n" for word in words))

@@ -13,7 +13,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from define.files import checksum, write_text
+from define.files import abandoned, checksum, draft_of, write_text
 
 __all__ = ["cache_folder", "cached", "content", "read_note"]
 
@@ -120,23 +120,22 @@ def _build(
     if folder.exists():
         logger.warning("%s is damaged and is built again.", folder)
         shutil.rmtree(folder)
-    for leftover in folder.parent.glob(f"{folder.name}.*.tmp"):
+    for leftover in abandoned(folder.parent):  # of any text: that one may never come again
         shutil.rmtree(leftover, ignore_errors=True)
-    draft = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
-    draft.mkdir()
-    try:
-        facts = build(draft) or {}
-        sums = {path.name: checksum(path) for path in sorted(draft.iterdir())}
-        write_text(
-            draft / _NOTE, json.dumps({"source": source, **facts, "files": sums}, indent=2) + "\n"
-        )
+    with draft_of(folder, "tmp") as draft:
+        draft.mkdir()
         try:
-            os.replace(draft, folder)
-        except OSError:
-            if not _is_whole(folder):  # else another user was first
-                raise
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+            facts = build(draft) or {}
+            sums = {path.name: checksum(path) for path in sorted(draft.iterdir())}
+            note = {"source": source, **facts, "files": sums}
+            write_text(draft / _NOTE, json.dumps(note, indent=2) + "\n")
+            try:
+                os.replace(draft, folder)
+            except OSError:
+                if not _is_whole(folder):  # else another user was first
+                    raise
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
 
 
 @contextmanager

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, fx, nn
 
 from define.embedding import Embedding
-from define.files import atomic_write, write_text
+from define.files import atomic_write, save_tensors, write_text
 from define.models import LanguageModel
 from define.models.plain import plain_step, start_state
 from define.training import Run
@@ -108,7 +107,7 @@ def _write_vectors(weight: Tensor, words: tuple[str, ...], path: Path) -> None:
 
 def _write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
     with atomic_write(path) as draft:
-        save_file(tensors, draft)
+        save_tensors(tensors, draft)
 
 
 def _write_model(model: LanguageModel, corpus: Any, folder: Path, onnx: bool) -> None:  # noqa: ANN401

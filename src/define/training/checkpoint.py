@@ -79,11 +79,16 @@ class RunCheckpoints(CheckpointIO):
 
         Raises:
             TypeError: If something in it could not be read again without executing it.
+            OSError: If it cannot be written.
         """
         _check_plain(checkpoint, "checkpoint")
         run = self._run
         with run.writing(run.checkpoint, keep=run.previous_checkpoint) as draft:
-            torch.save(checkpoint, draft)
+            try:
+                torch.save(checkpoint, draft)
+            except RuntimeError as error:
+                what = str(error).splitlines()[0]
+                raise OSError(f"{draft} cannot be written: {what}. Is the disk full?") from error
 
     def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:  # noqa: ANN401
         if self.found is None:

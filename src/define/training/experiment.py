@@ -1,5 +1,6 @@
 """What a recipe returns, and how it is carried out: the same for every kind of model."""
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
@@ -172,7 +173,9 @@ class Experiment(ABC, Generic[Model, Data, Settings]):
         """
         from define.training.fit import fit  # imports Lightning
 
-        first = Placement.of(self.training).rank == 0  # the others only train
+        first = Placement.of(self.training).rank == 0  # the others only train, and say nothing
+        if not first:
+            logging.getLogger("define").setLevel(logging.ERROR)
         run.path.mkdir(parents=True, exist_ok=True)
         with StopSignals() as signals, run.locked() if first else nullcontext():
             run.check()

@@ -2,7 +2,12 @@
 
 import logging
 import sys
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import lightning.pytorch as pl
@@ -18,6 +23,7 @@ from define.training.experiment import Experiment
 from define.training.placement import Placement
 from define.training.progress import Progress
 from define.training.run import Run
+from define.training.sharding import SharedParameters
 from define.training.stopping import Stopped, StopSignals
 
 __all__ = ["fit"]
@@ -54,7 +60,10 @@ def fit(experiment: Experiment, run: Run, signals: StopSignals) -> dict[str, Any
     placement = Placement.of(training)
     world_size = placement.world_size
     steps = training.epochs * len(experiment.train_batches(0, world_size))
-    module = experiment.training_module(steps)
+    shared = training.shard_parameters and world_size > 1
+    # The model of the experiment stays whole: it is measured in the end, by one process.
+    trained = replace(experiment, model=deepcopy(experiment.model)) if shared else experiment
+    module = trained.training_module(steps)
     checkpoints = RunCheckpoints(run)
     checkpoints.check_fits(module.state_dict())
     if checkpoints.found is not None and run.weights.exists():
@@ -62,12 +71,14 @@ def fit(experiment: Experiment, run: Run, signals: StopSignals) -> dict[str, Any
     # Weights that training starts from may stay the best.
     measured_first = experiment.start_from is not None and checkpoints.found is None
     progress = Progress(run, training.checkpoint_minutes, training.patience, signals)
+    # Words of a band that no token of a device's batch falls in get no gradient there.
+    strategy = "ddp_find_unused_parameters_true" if world_size > 1 else "auto"
     csv = CSVLogger(run.path, name="logs")
     tensorboard = TensorBoardLogger(
         run.path, name="logs", version=csv.version, default_hp_metric=False
     )
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _quiet_threads():
         # Batches are slices of a mapped file: there is nothing for workers to do.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         # On purpose: checkpoints are ours to write, see RunCheckpoints.
@@ -83,8 +94,7 @@ def fit(experiment: Experiment, run: Run, signals: StopSignals) -> dict[str, Any
                 devices=placement.devices,
                 num_nodes=placement.nodes,
                 accumulate_grad_batches=training.accumulate_grad_batches,
-                # Words of a band that no token of a device's batch falls in get no gradient there.
-                strategy="ddp_find_unused_parameters_true" if world_size > 1 else "auto",
+                strategy=SharedParameters(world_size) if shared else strategy,
                 precision=training.precision,  # pyright: ignore[reportArgumentType]
                 gradient_clip_val=training.clip or None,
                 val_check_interval=1.0 / training.validations,
@@ -123,6 +133,22 @@ def fit(experiment: Experiment, run: Run, signals: StopSignals) -> dict[str, Any
         raise SystemExit  # this process is there only to train
     run.load_weights(experiment.model)
     return progress.state_dict()
+
+
+@contextmanager
+def _quiet_threads() -> Iterator[None]:
+    """Prints no traceback where TensorBoard's thread finds the disk full: training says it."""
+    before = threading.excepthook
+
+    def note(found: threading.ExceptHookArgs) -> None:
+        if not isinstance(found.exc_value, OSError):
+            before(found)
+
+    threading.excepthook = note
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 class _Batches(pl.LightningDataModule):

@@ -73,6 +73,8 @@ class LanguageModelExperiment(Experiment[LanguageModel, Text | PyDocs, Training]
     def check(self) -> None:
         world_size = Placement.of(self.training).world_size
         self.training.check_parts(world_size)
+        if self.training.log_correlation and self.training.shard_parameters:
+            raise ValueError("log_correlation=True needs the whole table: shard_parameters=False.")
         self.train_batches(0, world_size)
         self.segments("valid")
         self.segments("test")

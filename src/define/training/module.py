@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from define.embedding import parameter_groups
 from define.training.nt_asgd import AveragedSGD
 from define.training.settings import Fitting
+from define.training.sharding import reshard, shard, whole
 
 __all__ = ["NonFiniteLossError", "TrainingModule", "map_tensors"]
 
@@ -81,10 +82,15 @@ class TrainingModule(pl.LightningModule):
         self._validation_total += nll.detach().double().cpu()
         self._validation_count += count
 
+    def configure_model(self) -> None:
+        if self.device_mesh is not None:
+            shard(self.model, self.device_mesh["data_parallel"])
+
     def on_validation_start(self) -> None:
         self._swap()
 
     def on_validation_end(self) -> None:
+        reshard(self.model)
         self._swap()  # after the callbacks, which saved the means as the best weights
 
     def _swap(self) -> None:
@@ -120,7 +126,7 @@ class TrainingModule(pl.LightningModule):
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        for name, parameter in self.model.named_parameters():
+        for name, parameter in whole(self.model.named_parameters()).items():
             if not torch.isfinite(parameter).all():
                 raise NonFiniteLossError(
                     f"Parameter {name} is not finite {self._place()}: the checkpoint before it "

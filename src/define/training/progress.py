@@ -12,6 +12,7 @@ from define.training.memory import peak_memory
 from define.training.module import TrainingModule
 from define.training.nt_asgd import nonmonotonic
 from define.training.run import Run
+from define.training.sharding import whole
 from define.training.stopping import Stopped, StopSignals
 
 __all__ = ["Progress"]
@@ -127,8 +128,9 @@ class Progress(pl.Callback):
         score = cast(TrainingModule, pl_module).score()
         if score < self.best:
             self.best = score
+            weights = whole(cast(nn.Module, pl_module.model).state_dict().items())
             if trainer.is_global_zero:
-                self._run.save_weights(cast(nn.Module, pl_module.model))
+                self._run.save_weights(weights)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._save(trainer)

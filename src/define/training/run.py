@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from define.files import atomic_write, checksum, write_text
+from define.files import atomic_write, checksum, save_tensors, write_text
 from define.readers import open_tensors, read_json
 
 __all__ = ["Run"]
@@ -203,11 +202,10 @@ class Run:
             self._holder.unlink(missing_ok=True)
             lock.release()
 
-    def save_weights(self, model: nn.Module) -> None:
+    def save_weights(self, weights: Mapping[str, Tensor]) -> None:
         """Writes the weights; a reader finds the old file or the new one, never a part."""
-        state = {name: value.detach().cpu() for name, value in model.state_dict().items()}
         with self.writing(self.weights) as draft:
-            save_file({name: value.contiguous() for name, value in state.items()}, draft)
+            save_tensors({name: value.detach().cpu() for name, value in weights.items()}, draft)
 
     def load_weights(self, model: nn.Module) -> None:
         """Reads the weights into a model of the same configuration.

@@ -16,6 +16,7 @@ MACHINE = (
     "accelerator",
     "devices",
     "accumulate_grad_batches",
+    "shard_parameters",
     "checkpoint_minutes",
 )
 """Settings of the machine: a run goes on with others."""
@@ -44,6 +45,8 @@ class Fitting:
             other before the step: less memory for the same gradient. A part is what a further
             device would have: neighbouring columns of text, each with a state of its own, or each
             so many-th pair of sentences.
+        shard_parameters: Whether devices share parameters, gradients and state of the optimizer
+            (FSDP2) instead of each holding all: for tables that are large beside their memory.
         checkpoint_minutes: Time between checkpoints to resume from; there is one at the start of
             each further epoch and at the end too.
     """
@@ -60,6 +63,7 @@ class Fitting:
     accelerator: str = "auto"
     devices: int = 1
     accumulate_grad_batches: int = 1
+    shard_parameters: bool = False
     checkpoint_minutes: float = 5.0
 
     def __post_init__(self) -> None:
