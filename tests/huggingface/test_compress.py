@@ -126,7 +126,7 @@ def test_a_head_with_a_table_of_its_own_is_stored_in_few_bytes_too(
     model(torch.tensor([[1, 2, 5]]))
 
 
-def test_errors_are_weighed_by_outputs_where_a_text_is_given(sorted_checkpoint, tmp_path):
+def test_errors_are_weighed_by_outputs_where_it_is_asked_for(sorted_checkpoint, tmp_path, capsys):
     model = transformers.GPT2LMHeadModel.from_pretrained(sorted_checkpoint)
     with torch.no_grad():
         model.transformer.ln_f.weight[:8] = 100.0  # the head reads little but these
@@ -134,14 +134,17 @@ def test_errors_are_weighed_by_outputs_where_a_text_is_given(sorted_checkpoint, 
     text = tmp_path / "text"
     text.write_text("w3 w4 w5 w9 w7\nw1 w2 w3\n" * 100)
     off = []
-    for i, distill in enumerate(("true", "false")):
+    for i, distill in enumerate((["--distill"], [])):
         output = tmp_path / f"small{i}"
-        options = ("--share", "0.1", "--text", str(text), "--distill", distill, "--accept")
+        options = ("--share", "0.1", "--text", str(text), *distill, "--accept")
         main(["compress", str(sorted_checkpoint), "--output", str(output), *options])
         small = transformers.AutoModelForCausalLM.from_pretrained(output)
         difference = embedding_of(small).weight.detach() - model.transformer.wte.weight.detach()
         off.append(float(difference[:, :8].square().sum()))
     assert off[0] < 0.5 * off[1]
+    assert "gradients of 100% of" in capsys.readouterr().err
+    message = failure(capsys, sorted_checkpoint, "--output", tmp_path, "--share", "1", "--distill")
+    assert "--distill needs a --text" in message
 
 
 def test_outputs_that_change_much_are_not_written_unless_accepted(

@@ -67,10 +67,9 @@ def command(parser: "ArgumentParser", args: list[str]) -> None:
     )
     parser.add_argument(
         "--distill",
-        type=bool | None,
-        default=None,
-        help="weigh errors by what they do to outputs for --text, whose gradients are taken, "
-        "instead of alike in all directions; on with --text",
+        action="store_true",
+        help="weigh errors by what they do to outputs for some lines of --text: takes as long as "
+        "a step of training on each of 512 lines",
     )
     parser.add_argument(
         "--keep_tokens_of",
@@ -152,10 +151,9 @@ def _compress_model(arguments: "Namespace") -> None:
         print(f"{int(counts.sum()):,} tokens counted, {known:,} of {size:,} occur")
         weights = (counts + 1) ** arguments.power  # those that do not may occur elsewhere
         text, lines = text[:-_SAMPLE], text[-_SAMPLE:]
-        if arguments.distill is not False and arguments.map is None:
-            traced = (text or lines)[:: max(1, len(text) // _TRACED)]
-            _say(f"gradients of {len(traced)} lines: what outputs make of errors")
-            metrics = sensitivity(model, tables, tokenizer, traced)
+        if arguments.distill:
+            traced = (text or lines)[:: max(1, -(-len(text) // _TRACED))]
+            metrics = sensitivity(model, tables, tokenizer, traced, report=_say)
     elif weights is None and arguments.map is None:
         if tokenizer is not None:
             print("Weights by rank of the id, as in vocabularies sorted by frequency: see --text.")

@@ -57,7 +57,9 @@ def fit_embedding(
         table: The trained table (V, m).
         embedding: What stands for it, with as many rows and columns, in float32 or float64: a
             DeFINE, ProjectedEmbedding, AdaptiveEmbedding (alone or as Map) or `torch.nn.Embedding`.
-            The row of its `padding_idx` is zero and does not count.
+            The row of its `padding_idx` is zero and does not count. It says itself in how many
+            bytes it is stored: with a :class:`~define.RoundedEmbedding` as Map, in few. For the
+            best way within a number of bytes see :func:`~define.compression.compress_table`.
         weights: What an error in each row costs, such as the frequencies of the words (V); equal
             if omitted.
         rounds: Most rounds of gradient steps; each takes every row once. 0 leaves the start.

@@ -1,5 +1,6 @@
 """What a model's outputs make of an error in its token table, by direction."""
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -26,6 +27,7 @@ def sensitivity(
     *,
     max_length: int = 128,
     seed: int = 0,
+    report: Callable[[str], None] = lambda _: None,
 ) -> list[Float[Tensor, "features features"]]:
     r"""The metrics in which a small error of rows is as large as what it does to outputs.
 
@@ -47,6 +49,7 @@ def sensitivity(
         lines: A sample of text, some hundred lines.
         max_length: Tokens of a line that are read.
         seed: Of the combinations.
+        report: Called with a line on the progress, some ten times.
 
     Returns:
         A positive definite matrix for each table, with a mean cost of 1.
@@ -80,6 +83,7 @@ def sensitivity(
     part = model if causal else model.base_model
     part = model.get_encoder() if model.config.is_encoder_decoder else part
     generator = torch.Generator(model.device).manual_seed(seed)
+    start, told = time.perf_counter(), 0
     try:
         with evaluating(model), torch.enable_grad():
             for first in range(0, len(lines), _LINES):
@@ -96,6 +100,11 @@ def sensitivity(
                 for states, total in read:
                     seen = states[mask].double()
                     total += (seen * spread[:, None]).mT @ seen
+                done = (first + len(some)) / len(lines)
+                if 10 * done >= told + 1:
+                    told = int(10 * done)
+                    left = (time.perf_counter() - start) * (1 / done - 1)
+                    report(f"gradients of {done:.0%} of {len(lines)} lines, {left:.0f} s left")
     finally:
         for hook in hooks:
             hook.remove()
