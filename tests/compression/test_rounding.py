@@ -99,3 +99,11 @@ def test_directions_that_cost_more_are_kept_better(table):
 def test_what_is_no_metric_is_refused(table, metric, message):
     with pytest.raises(ValueError, match=message):
         compress_table(table, share=0.1, metric=metric)
+
+
+def test_a_table_of_clusters_is_stored_as_such():
+    torch.manual_seed(0)
+    table = torch.randn(100, 32)[torch.arange(3000) % 100] + 0.2 * torch.randn(3000, 32)
+    compressed = compress_table(table, share=1 / 20)
+    assert "centres" in compressed.taken.name
+    assert compressed.taken.error < 0.1 and compressed.taken.bytes <= table.nbytes / 20

@@ -51,7 +51,7 @@ def rounded(v, m, padding_idx=None, **options):
     bits = ((5,) * groups, (3,) + (1,) * (groups - 1), (0,) * groups)
     sizes = (v - v // 2 - v // 30, v // 2, v // 30)
     options = {"rotate": True, "group_size": 8} | options
-    return RoundedEmbedding(v, m, padding_idx, bits=bits, sizes=sizes, **options)
+    return RoundedEmbedding(v, m, padding_idx, bits=bits, sizes=sizes, num_centres=4, **options)
 
 
 def banded(v, m, padding_idx=None, **options):

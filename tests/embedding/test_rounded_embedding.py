@@ -97,9 +97,25 @@ def test_axes_hold_a_table_of_low_rank_in_few_columns():
     assert stored(embedding) < stored(plain) and error(plain, rows) > 0.01
 
 
-def test_a_resized_one_keeps_its_rows():
+def test_rows_near_a_few_centres_need_few_bits():
+    centres = 3 * torch.randn(40, 48)
+    rows = centres[torch.arange(2000) % 40] + 0.1 * torch.randn(2000, 48)
+    options = {"bits": ((1,) * 6,), "sizes": (2000,), "group_size": 8, "rotate": True}
+    plain = RoundedEmbedding.from_pretrained(rows, **options)
+    centred = RoundedEmbedding.from_pretrained(rows, **options, num_centres=64)
+    assert stored(centred) - stored(plain) == 2000 + 64 * (48 + 2) + 2 * 4
+    assert error(centred, rows) < 0.2 * error(plain, rows)
+    off = centred.set_rows(torch.tensor([5]), rows[7:8])  # of another centre
+    assert float(off) < 0.1 and (centred.weight[5] - rows[7]).norm() < 0.35 * rows[7].norm()
+    with pytest.raises(ValueError, match="num_centres=2 must be"):
+        RoundedEmbedding(60, 48, num_centres=2)
+
+
+@pytest.mark.parametrize("centres", [0, 9])
+def test_a_resized_one_keeps_its_rows(centres):
     bits = ((5, 5), (3, 1), (0, 0))
-    embedding = RoundedEmbedding(60, 16, bits=bits, sizes=(28, 30, 2), group_size=8, rotate=True)
+    options = {"group_size": 8, "rotate": True, "num_centres": centres}
+    embedding = RoundedEmbedding(60, 16, bits=bits, sizes=(28, 30, 2), **options)
     old = embedding.weight
     for size in (70, 25):
         embedding.resize(size, mean=True)

@@ -19,6 +19,7 @@ __all__ = ["Candidate", "Compressed", "compress_table", "stored_bytes"]
 _AXIS_BITS = (6, 4)  # 8 are never worth their bytes, 4 are where there are few
 _SCALE_SIZES = (32, 128, None)
 _CLASSES = 12
+_CENTRES = 256  # a byte for each row
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ def compress_table(
     r"""Stores a trained table within a number of bytes, in the best of the ways that are cheap.
 
     Tried are plain rows of 8 and of 4 bits, with scales for whole rows or for groups of numbers,
-    and coordinates in principal axes with bits by weight and by variance. All are closed forms.
+    and coordinates in principal axes with bits by weight and by variance, of rows or of what
+    k-means leaves of them. Nothing is trained.
 
     Args:
         table: The trained table (V, m).
@@ -158,18 +160,26 @@ def _ways(target: Target, padding_idx: int | None, budget: int) -> Iterator[_Way
             scales = "" if scale_size is None else f", a scale for {scale_size}"
             yield f"int{bits} rows{scales}", plain
     if width > 1:
-        coordinates = principal_axes(target, width)[0]
-        for axis_bits in _AXIS_BITS:
-            for scale_size in (None, 0):
-
-                def in_axes(
-                    axis_bits: int = axis_bits, scale_size: int | None = scale_size
-                ) -> RoundedEmbedding | None:
+        for num_centres in (0, _CENTRES) if size >= 4 * _CENTRES else (0,):
+            left = target
+            if num_centres:
+                like = {"rotate": True, "num_centres": num_centres, "device": target.table.device}
+                left = RoundedEmbedding(size, width, bits=0, **like).set_centres(target)
+            coordinates = principal_axes(left, width)[0]
+            for axis_bits in _AXIS_BITS:
+                # A byte for the centre and two for a scale are too many for narrow rows.
+                for scale_size in (0,) if num_centres else (None, 0):
                     options = {"axis_bits": axis_bits, "scale_size": scale_size}
-                    return _in_axes(coordinates, target, padding_idx, budget, options)
+                    options["num_centres"] = num_centres
 
-                scales = "" if scale_size is None else ", no scales"
-                yield f"principal axes ({axis_bits} bits), bits by weight{scales}", in_axes
+                    def in_axes(
+                        options: dict[str, Any] = options, coordinates: Tensor = coordinates
+                    ) -> RoundedEmbedding | None:
+                        return _in_axes(coordinates, target, padding_idx, budget, options)
+
+                    ways = f"principal axes ({axis_bits} bits), bits by weight"
+                    ways += "" if scale_size is None else ", no scales"
+                    yield ways + (f", {num_centres} centres" if num_centres else ""), in_axes
 
 
 def _in_axes(

@@ -1,6 +1,7 @@
 """Rounded embedding: rows kept in a few bits a number, more for rows that matter more."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import ceil
 from typing import cast
 
@@ -10,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from define.embedding.base import Embedding
+from define.embedding.clusters import k_means, nearest_rows
 from define.embedding.levels import encode, grid_of, is_prefix, levels_of, nearest, spread_of
 from define.embedding.packing import Columns, pack, unpack
 from define.embedding.target import Target, principal_axes
@@ -31,7 +33,8 @@ class RoundedEmbedding(Embedding):
     number for each class and group. R, a matrix with orthonormal columns that is rounded itself,
     and µ are there with `rotate`: in the axes of a table's principal components a few columns hold
     most of it, and rare words need bits in those alone. All codes are packed in bytes, in memory
-    as in a file, and only the rows that are asked for are unpacked.
+    as in a file, and only the rows that are asked for are unpacked. With `num_centres`, µ is one of
+    a few rows of 8 bits for each id: k-means, and codes for what is left.
 
     Rows are set from a trained table (:meth:`from_pretrained`, :meth:`approximate`); what is left
     to train is d and µ. As the Map of a :class:`DeFINE` it gives the unit a table of few bytes.
@@ -53,6 +56,7 @@ class RoundedEmbedding(Embedding):
             have no scales, and are as large as their class.
         rotate: Whether columns are coordinates in axes of its own.
         axis_bits: Bits of a number of R.
+        num_centres: Rows that are added to, at most 256; only with `rotate`.
         std: Standard deviation of the output at initialization.
         device: Device of the parameters.
         dtype: Type of the parameters and of the rows.
@@ -83,6 +87,7 @@ class RoundedEmbedding(Embedding):
         scale_size: int | None = None,
         rotate: bool = False,
         axis_bits: int = 8,
+        num_centres: int = 0,
         std: float = 1.0,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -94,7 +99,9 @@ class RoundedEmbedding(Embedding):
         self.bits = bits if isinstance(bits, int) else tuple(tuple(each) for each in bits)
         self.sizes = None if sizes is None else tuple(sizes)
         self.group_size, self.scale_size = group_size, scale_size
-        self.rotate, self.axis_bits = rotate, axis_bits
+        if not 0 <= num_centres <= 256 or (num_centres and not rotate):
+            raise ValueError(f"{num_centres=} must be 0 to 256, and 0 without rotate.")
+        self.rotate, self.axis_bits, self.num_centres = rotate, axis_bits, num_centres
         groups = ceil(embedding_dim / group_size)
         table = ((bits,) * groups,) if isinstance(bits, int) else cast(tuple, self.bits)
         if not table or any(len(row) != groups for row in table):
@@ -131,6 +138,10 @@ class RoundedEmbedding(Embedding):
                 self.columns, embedding_dim, bits=axis_bits, scale_size=None, **like
             )
             self.mean = nn.Parameter(torch.empty(embedding_dim, **like))
+        if num_centres:
+            self.centres = RoundedEmbedding(num_centres, embedding_dim, bits=8, **like)
+            nearest = torch.empty(num_embeddings, dtype=torch.uint8, device=device)
+            self.register_buffer("nearest", nearest)
         self.reset_parameters()
 
     @torch.no_grad()
@@ -140,6 +151,10 @@ class RoundedEmbedding(Embedding):
             self.axes.std = self.columns**-0.5
             self.axes.reset_parameters()
             self.mean.zero_()
+        if self.num_centres:
+            self.centres.std = 1e-3 * self.std  # codes vary enough
+            self.centres.reset_parameters()
+            self.nearest.zero_()
         for k in range(len(self._bits)):
             codes, scales = self._stored(k)
             if not codes.is_meta:
@@ -191,18 +206,20 @@ class RoundedEmbedding(Embedding):
 
     def rows(self, ids: Int[Tensor, " rows"]) -> Float[Tensor, "rows features"]:
         order, parts = self._parts(ids)
-        axes, (steps, lowest) = self._axes(), self._grid()
+        axes, (steps, lowest) = self._small(self.axes) if self.rotate else None, self._grid()
         found = [self._class_rows(k, place, axes, steps[k], lowest[k]) for k, place in parts]
         if not found:
             return self.deviations.new_zeros(0, self.embedding_dim)
         rows = found[0] if len(found) == 1 else torch.cat(found)
-        return rows if order is None else rows.index_select(0, order.argsort())
+        rows = rows if order is None else rows.index_select(0, order.argsort())
+        return rows + self._centre_rows(ids) if self.num_centres else rows
 
-    def _axes(self) -> Tensor | None:
-        if not self.rotate:
-            return None
+    def _small(self, table: "RoundedEmbedding") -> Tensor:
         # They are kept between look-ups, m² numbers, where no gradient would hang on them.
-        return self.axes.whole_table() if torch.is_grad_enabled() else self.axes.made_rows()
+        return table.whole_table() if torch.is_grad_enabled() else table.made_rows()
+
+    def _centre_rows(self, ids: Tensor) -> Tensor:
+        return F.embedding(self.nearest[ids.long()].long(), self._small(self.centres))
 
     def traced_rows(self, ids: Int[Tensor, " rows"]) -> Float[Tensor, "rows features"]:
         if len(self._bits) == 1:
@@ -213,7 +230,7 @@ class RoundedEmbedding(Embedding):
         within = torch.arange(_BLOCK, device=ids.device)
         near = (block[:, None] * _BLOCK + within).clamp_max(len(self.classes) - 1)
         earlier = within < (ids % _BLOCK)[:, None]
-        axes, (steps, lowest) = self._axes(), self._grid()
+        axes, (steps, lowest) = self._small(self.axes) if self.rotate else None, self._grid()
         total = self.deviations.new_zeros(len(ids), self.embedding_dim)
         for k, size in enumerate(self._sizes()):
             if size:
@@ -221,7 +238,7 @@ class RoundedEmbedding(Embedding):
                 place = places.clamp_max(size - 1)
                 rows = self._class_rows(k, place, axes, steps[k], lowest[k])
                 total = total + rows.masked_fill((classes != k)[:, None], 0.0)
-        return total
+        return total + self._centre_rows(ids) if self.num_centres else total
 
     def _class_rows(
         self, k: int, place: Tensor, axes: Tensor | None, steps: Tensor, lowest: Tensor
@@ -267,6 +284,8 @@ class RoundedEmbedding(Embedding):
 
         Axes are those of the roots of the weights: rows of great weight have bits enough in any.
         """
+        if self.num_centres:
+            target = self.set_centres(target)
         coordinates = target.table
         if self.rotate:
             _, axes, mean = principal_axes(target, self.columns)
@@ -276,6 +295,17 @@ class RoundedEmbedding(Embedding):
             inverse = torch.linalg.pinv(target.seen(self.axes.whole_table()).double())
             coordinates = target.seen(coordinates - mean) @ inverse.to(mean)
         self.set_coordinates(coordinates, target.weights)
+
+    @torch.no_grad()
+    def set_centres(self, target: Target) -> Target:
+        """Sets the centres, and which of them rows are added to; what is left of the table."""
+        seen = target.seen(target.table)
+        means = k_means(seen, target.weights, self.num_centres)
+        root = target.root
+        self.centres.set_coordinates(means if root is None else means @ torch.linalg.inv(root))
+        table = self.centres.whole_table()
+        self.nearest.copy_(nearest_rows(seen, target.seen(table)))
+        return replace(target, table=target.table - table[self.nearest.long()])
 
     @torch.no_grad()
     def set_coordinates(self, coordinates: Tensor, weights: Tensor | None = None) -> None:
@@ -316,6 +346,11 @@ class RoundedEmbedding(Embedding):
     def set_own_rows(self, ids: Tensor, rows: Tensor) -> None:
         """Rounds the rows anew, each at a scale of its own."""
         coordinates = rows.to(self.deviations)
+        if self.num_centres:
+            self.nearest[ids] = nearest_rows(coordinates, self.centres.whole_table()).to(
+                torch.uint8
+            )
+            coordinates = coordinates - self._centre_rows(ids)
         if self.rotate:
             inverse = torch.linalg.pinv(self.axes.whole_table().double()).to(coordinates)
             coordinates = (coordinates - self.mean) @ inverse
@@ -340,6 +375,8 @@ class RoundedEmbedding(Embedding):
                 setattr(self, f"{name}_{k}", torch.cat([tensor[:kept], added]))
         classes = torch.cat([classes, classes.new_zeros(new)])
         self.num_embeddings = num_embeddings
+        if self.num_centres:
+            self.nearest = F.pad(self.nearest, (0, num_embeddings - old))
         if self.sizes is not None:
             self.sizes = tuple(torch.bincount(classes, minlength=len(self._bits)).tolist())
         if len(self._bits) > 1:
