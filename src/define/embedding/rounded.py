@@ -244,9 +244,11 @@ class RoundedEmbedding(Embedding):
         self, k: int, place: Tensor, axes: Tensor | None, steps: Tensor, lowest: Tensor
     ) -> Tensor:
         """Rows of a class in the embedding's width, from the step and lowest level of columns."""
-        codes, scales = (tensor.index_select(0, place) for tensor in self._stored(k))
+        codes, scales = self._stored(k)
+        codes = codes.index_select(0, place)
+        # Read as 16-bit numbers before rows are taken: `vmap` of torch 2.11 cannot do it after.
+        scales = scales.view(torch.float16).index_select(0, place).to(steps.dtype)
         columns, prefix = self._bits[k], is_prefix(self._bits[k])
-        scales = scales.view(torch.float16).to(steps.dtype)
         scales = self._widened(scales) if scales.shape[1] > 1 else scales
         values = unpack(codes, columns) if codes.shape[1] else codes
         if prefix:  # Bits fall from axis to axis, mostly: the first ones, which need no copy.
