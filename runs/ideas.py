@@ -328,7 +328,6 @@ class Coded(Embedding):
         width: Width of the own rows.
         num_books: Number J of books, which divides m.
         num_codes: Vectors in each.
-        each_counts: Whether a code counts as a parameter, instead of by its bits as float32.
         std: Standard deviation of rows at initialization.
     """
 
@@ -340,12 +339,11 @@ class Coded(Embedding):
         width: int,
         num_books: int,
         num_codes: int,
-        each_counts: bool = False,
         std: float,
     ) -> None:
         super().__init__(num_embeddings, embedding_dim, std=std)
-        bits = 32 if each_counts else (num_codes - 1).bit_length()
-        self.stored = num_embeddings * num_books * bits // 32
+        # By their bits: eight codes of 16 count as one number of float32.
+        self.stored = num_embeddings * num_books * (num_codes - 1).bit_length() // 32
         self.own = nn.Parameter(torch.empty(num_embeddings, width))
         self.projection = nn.Parameter(torch.empty(embedding_dim, width))
         self.books = nn.Parameter(torch.empty(num_books, num_codes, embedding_dim // num_books))

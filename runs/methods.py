@@ -54,7 +54,6 @@ class Method:
             for the first band alone, the tails to the Map.
         bias: Whether the output has a bias for each word, which starts at the logarithm of its
             frequency where embeddings start from the text.
-        fit: Rounds of gradient steps that fit the embedding to what it starts from.
         warm: Share of the steps in which the unit stays as it is.
     """
 
@@ -62,7 +61,6 @@ class Method:
     widths: range = range(1, 1024)
     tie: Literal["map", "embedding", "first band"] = "map"
     bias: bool = False
-    fit: int = 0
     warm: float = 0.0
 
 
@@ -221,79 +219,39 @@ def banded(task: Task, width: int, make: Callable[[int, int, int], nn.Module]) -
     )
 
 
-def coded(books: int, codes: int, each_counts: bool = False) -> Callable[[Task, int], nn.Module]:
-    """Rare words have codes beside narrow rows."""
-
-    def make(task: Task, width: int) -> nn.Module:
-        def part(size: int, dim: int, n: int) -> nn.Module:
-            return ideas.Coded(
-                size,
-                dim,
-                width=n,
-                num_books=books,
-                num_codes=codes,
-                each_counts=each_counts,
-                std=task.std,
-            )
-
-        return banded(task, width, part)
-
-    return make
+def coded(task: Task, width: int) -> nn.Module:
+    """Rare words have 40 codes beside narrow rows."""
+    return banded(task, width, lambda size, _, n: _coded(task, size, n, books=40))
 
 
-def all_coded(
-    books: int, codes: int, factor: int = 4, each_counts: bool = False
-) -> Callable[[Task, int], nn.Module]:
-    """All words have codes beside rows that are narrower from band to band."""
-
-    def make(task: Task, width: int) -> nn.Module:
-        ranges = pairwise((0, *task.cutoffs, task.num_embeddings))
-        parts = [
-            ideas.Coded(
-                stop - start,
-                task.embedding_dim,
-                width=max(1, width // factor**b),
-                num_books=books,
-                num_codes=codes,
-                each_counts=each_counts,
-                std=task.std,
-            )
-            for b, (start, stop) in enumerate(ranges)
-        ]
-        return BandedEmbedding(task.num_embeddings, task.embedding_dim, parts=parts, std=task.std)
-
-    return make
+def all_coded(task: Task, width: int) -> nn.Module:
+    """All words have 20 codes beside rows that are narrower from band to band."""
+    ranges = pairwise((0, *task.cutoffs, task.num_embeddings))
+    parts = [
+        _coded(task, stop - start, max(1, width // 4**b)) for b, (start, stop) in enumerate(ranges)
+    ]
+    return BandedEmbedding(task.num_embeddings, task.embedding_dim, parts=parts, std=task.std)
 
 
-def rare_coded(*widths: int, books: int = 20, codes: int = 16) -> Callable[[Task, int], nn.Module]:
-    """A first band of `width` columns; rarer words have codes beside rows of given widths."""
-
-    def make(task: Task, width: int) -> nn.Module:
-        stops = (*task.cutoffs, task.num_embeddings)
-        first = ProjectedEmbedding(stops[0], task.embedding_dim, map=width)
-        draw(first, task.std)
-        rest = [
-            ideas.Coded(
-                stop - start,
-                task.embedding_dim,
-                width=own,
-                num_books=books,
-                num_codes=codes,
-                std=task.std,
-            )
-            for (start, stop), own in zip(pairwise(stops), widths, strict=True)
-        ]
-        parts = [first, *rest]
-        return BandedEmbedding(task.num_embeddings, task.embedding_dim, parts=parts, std=task.std)
-
-    return make
+def rare_coded(task: Task, width: int) -> nn.Module:
+    """A first band of `width` columns; rarer words have 20 codes beside rows of 8 and 4."""
+    stops = (*task.cutoffs, task.num_embeddings)
+    first = ProjectedEmbedding(stops[0], task.embedding_dim, map=width)
+    draw(first, task.std)
+    rest = zip(pairwise(stops), (8, 4), strict=True)
+    parts = [first, *(_coded(task, stop - start, own) for (start, stop), own in rest)]
+    return BandedEmbedding(task.num_embeddings, task.embedding_dim, parts=parts, std=task.std)
 
 
-def own_width(
-    make: Callable[[Task, int], nn.Module], m: int | None = None
-) -> Callable[[Task, int], nn.Module]:
-    """The same for a backbone that reads `m` columns, or those of the first band alone."""
-    return lambda task, width: make(replace(task, embedding_dim=m or width), width)
+def _coded(task: Task, size: int, width: int, books: int = 20) -> nn.Module:
+    return ideas.Coded(
+        size, task.embedding_dim, width=width, num_books=books, num_codes=16, std=task.std
+    )
+
+
+def own_width(make: Callable[[Task, int], nn.Module]) -> Callable[[Task, int], nn.Module]:
+    """The same for a backbone that reads the columns of the first band alone."""
+    return lambda task, width: make(replace(task, embedding_dim=width), width)
 
 
 def neighbours(task: Task, width: int) -> nn.Module:
@@ -311,30 +269,9 @@ def neighbours(task: Task, width: int) -> nn.Module:
 
 def banded_projected(task: Task, width: int) -> nn.Module:
     """Words of the first band have rows of their own, all others are projected from one width."""
-    return _banded_one(task, ProjectedEmbedding(_rest(task), task.embedding_dim, map=width))
-
-
-def banded_define(task: Task, width: int) -> nn.Module:
-    """The same with DeFINE for all others."""
-    rest = DeFINE(
-        _rest(task),
-        task.embedding_dim,
-        map=width,
-        expand_dim=4 * width,
-        depth=2,
-        max_groups=4,
-        start="projection",
-    )
-    return _banded_one(task, rest)
-
-
-def _rest(task: Task) -> int:
-    return task.num_embeddings - task.cutoffs[0]
-
-
-def _banded_one(task: Task, rest: nn.Module) -> nn.Module:
     first = nn.Embedding(task.cutoffs[0], task.embedding_dim)
-    parts = [first, rest]
+    size = task.num_embeddings - task.cutoffs[0]
+    parts = [first, ProjectedEmbedding(size, task.embedding_dim, map=width)]
     for part in parts:
         draw(part, task.std)
     return BandedEmbedding(task.num_embeddings, task.embedding_dim, parts=parts, std=task.std)
@@ -363,34 +300,19 @@ METHODS = {
     "adaptive": Method(adaptive, range(25, 200)),
     "adaptive-2": Method(adaptive_two, range(8, 201)),
     "adaptive-slow": Method(adaptive_slow, range(25, 200)),
-    "adaptive-narrow": Method(adaptive_narrow, range(16, 201)),
     "define": Method(deep, range(8, 256, 8)),
     "define-both": Method(deep, range(8, 256, 8), tie="embedding"),
     "define-first-band": Method(deep, range(8, 256, 8), tie="first band"),
     "define-adaptive": Method(deep_adaptive, range(64, 257, 8)),
     "define-adaptive-warm": Method(deep_adaptive, range(64, 257, 8), warm=0.3),
-    "define-adaptive-light": Method(light_adaptive, range(64, 257, 8)),
-    "define-adaptive-both": Method(light_adaptive, range(64, 257, 8), tie="embedding"),
-    "define-both-fit": Method(deep, range(8, 256, 8), tie="embedding", fit=20),
-    "define-warm": Method(deep, range(8, 256, 8), warm=0.3),
     "banded-projected": Method(banded_projected, tie="embedding"),
-    "banded-define": Method(banded_define, range(4, 256, 4), tie="embedding"),
-    "banded-define-fit": Method(banded_define, range(4, 256, 4), tie="embedding", fit=20),
-    "coded": Method(coded(40, 16), range(1, 200), tie="embedding"),
-    "coded-8x64-strict": Method(coded(8, 64, True), range(1, 200), tie="embedding"),
-    "coded-all": Method(all_coded(20, 16), range(1, 200), tie="embedding"),
-    "coded-all-2": Method(all_coded(20, 16, 2), range(1, 200), tie="embedding"),
-    "coded-all-40": Method(all_coded(40, 16), range(1, 200), tie="embedding"),
-    "coded-all-strict": Method(all_coded(8, 64, 4, True), range(1, 200), tie="embedding"),
-    "coded-all-bias": Method(all_coded(20, 16), range(1, 200), tie="embedding", bias=True),
-    "adaptive-narrow-bias": Method(adaptive_narrow, range(16, 201), bias=True),
+    "coded": Method(coded, range(1, 200), tie="embedding"),
+    "coded-all": Method(all_coded, range(1, 200), tie="embedding"),
+    "coded-all-bias": Method(all_coded, range(1, 200), tie="embedding", bias=True),
     "adaptive-own": Method(own_width(adaptive_narrow), range(16, 257)),
     "adaptive-own-2": Method(own_width(adaptive_two), range(8, 257)),
     "define-own": Method(own_width(light_adaptive), range(64, 257, 8)),
-    "coded-own": Method(own_width(coded(20, 16), 100), range(1, 200), tie="embedding"),
-    "coded-rare": Method(rare_coded(8, 4), range(1, 200), tie="embedding"),
-    "coded-rare-bias": Method(rare_coded(4, 1), range(1, 200), tie="embedding", bias=True),
-    "coded-bias": Method(coded(40, 16), range(1, 200), tie="embedding", bias=True),
+    "coded-rare": Method(rare_coded, range(1, 200), tie="embedding"),
     "adaptive-bias": Method(adaptive, range(25, 200), bias=True),
     "neighbours": Method(neighbours, range(1, 200), tie="embedding"),
     "hash-both": Method(hashed, tie="embedding"),

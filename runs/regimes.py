@@ -29,7 +29,6 @@ from methods import METHODS, Task
 from torch import Tensor, nn
 
 from define import LSTM, AdaptiveSoftmax, LanguageModel, TransformerXL
-from define.compression import fit_embedding
 from define.data import Segments, Text
 from define.dropout import drop_words
 from define.embedding import (
@@ -77,7 +76,7 @@ class Regime:
     epochs: int
     learning_rates: tuple[float, ...]
     unit_rates: tuple[float, ...] = (0.1, 1.0)
-    stds: tuple[float, ...] = (0.2, 0.1)
+    stds: tuple[float, ...] = (0.2, 0.4)
     optimizer: Callable[..., torch.optim.Optimizer] = FusedAdam
     schedule: Schedule = Cosine()
     batch_size: int = 20
@@ -185,8 +184,6 @@ def build(run: Run, task: Task, width: int) -> LanguageModel:
             rows *= (counts / (counts + 100.0)).sqrt()[:, None]
         with torch.no_grad():
             approximate(embedding, check_target(rows, embedding, None))
-        if method.fit:
-            fit_embedding(rows, embedding, rounds=method.fit, progress=False)
     tied = tied_table(embedding) if method.tie == "map" else embedding
     cutoffs = None if bands(tied) else regime.cutoffs
     backbone: Any = regime.backbone(embedding.embedding_dim)

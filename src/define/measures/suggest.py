@@ -20,7 +20,8 @@ __all__ = ["Advice", "Suggestion", "suggest"]
 _STEP = 8  # of widths
 _LEVEL = 0.01  # differences in perplexity that count as none
 _SHARE = 0.7  # a result holds for parameters up to 2^0.7 = 1.6 times as many or as few
-_START = 20  # tokens for each word from which on a start from the text was measured to help
+# A start from the text was measured to help from so many tokens for each word on, or in all.
+_START, _ENOUGH = 20, 1_000_000
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ def suggest(
         loss = inf if x.loss is None else x.loss
         return (0 if loss <= best + _LEVEL else loss, x.parameters)
 
-    start = backbone == "lstm" and tokens >= _START * num_embeddings
+    start = backbone == "lstm" and tokens >= min(_START * num_embeddings, _ENOUGH)
     return Advice(tuple(sorted(found, key=order)), near, start)
 
 
