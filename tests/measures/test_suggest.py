@@ -86,6 +86,15 @@ def test_nothing_is_claimed_far_from_what_was_measured():
     assert advice.comparison is None and all(x.loss is None for x in advice.suggestions)
 
 
+@pytest.mark.parametrize(
+    ("size", "tokens", "start"),
+    [(267_735, 1_000_000, True), (10_000, 200_000, True), (10_000, 40_000, False)],
+)
+def test_a_start_from_the_text_is_suggested_where_it_helped(size, tokens, start):
+    assert suggest(size, 256, tokens).start is start
+    assert not suggest(size, 256, tokens, backbone="transformer").start
+
+
 def test_the_comparisons_are_sections_of_the_log():
     log = Path(__file__).parents[2] / "docs" / "log.md"
     headings = [line for line in log.read_text("utf-8").splitlines() if line.startswith("## ")]
