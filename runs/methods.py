@@ -309,6 +309,7 @@ METHODS = {
     "coded": Method(coded, range(1, 200), tie="embedding"),
     "coded-all": Method(all_coded, range(1, 200), tie="embedding"),
     "coded-all-bias": Method(all_coded, range(1, 200), tie="embedding", bias=True),
+    "adaptive-narrow": Method(adaptive_narrow, range(16, 201)),
     "adaptive-own": Method(own_width(adaptive_narrow), range(16, 257)),
     "adaptive-own-2": Method(own_width(adaptive_two), range(8, 257)),
     "define-own": Method(own_width(light_adaptive), range(64, 257, 8)),
