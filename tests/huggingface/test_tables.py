@@ -88,6 +88,21 @@ def test_two_tables_are_both_replaced(tmp_path):
         replace_embedding(plain, ProjectedEmbedding(V, M, map=8))
 
 
+@pytest.mark.parametrize("kind", ["marian", "bart"])
+@pytest.mark.parametrize("tie", [True, "embedding"])
+def test_a_head_is_tied_to_one_of_several_tables(kind, tie, tmp_path):
+    plain = apart() if kind == "marian" else tiny_model("bart", tie_word_embeddings=False)
+    model = replace_embedding(plain, small_define, tie=tie)
+    head = model.get_output_embeddings()
+    assert head.embedding is model.get_decoder().embed_tokens
+    assert head.embedding is not model.get_encoder().embed_tokens
+    expected = output(model, batch := tiny_batch(model))
+    model.save_pretrained(tmp_path)
+    loaded = AUTO["marian"].from_pretrained(tmp_path)
+    torch.testing.assert_close(output(loaded, batch), expected)
+    torch.testing.assert_close(output(export(model), batch), expected, atol=1e-4, rtol=1e-3)
+
+
 def test_one_table_is_chosen_by_name(tmp_path):
     plain = apart()
     name = "model.decoder.embed_tokens"
@@ -203,6 +218,25 @@ def test_an_exchanged_embedding_is_refused(tmp_path):
     model.transformer.set_input_embeddings(nn.Embedding(V, M))
     with pytest.raises(ValueError, match=r"now a Embedding.*\['lm_head'\]"):
         model.save_pretrained(tmp_path)
+
+
+def test_an_exchanged_head_is_loaded_or_refused(tmp_path):
+    model = replace_embedding(MODELS["bert"](), small_define)
+    with pytest.raises(ValueError, match="DefineBertForMaskedLM has a bias; the new Linear must"):
+        model.set_output_embeddings(nn.Linear(M, V, bias=False))
+    head = nn.Linear(M, V)
+    model.cls.predictions.bias = head.bias
+    model.set_output_embeddings(head)
+    expected = logits(model, ids := tokens())
+    model.save_pretrained(tmp_path)
+    assert torch.equal(logits(aligned(AUTO["bert"].from_pretrained(tmp_path)), ids), expected)
+
+
+def test_the_check_knows_what_a_model_computes_with():
+    model = replace_embedding(tiny_model("mamba").to(torch.bfloat16), small_define)
+    assert output(model, batch := tiny_batch(model)).dtype == torch.bfloat16
+    assert model(**batch).logits.dtype == torch.float32
+    export(model)
 
 
 def test_a_model_that_was_changed_is_refused():

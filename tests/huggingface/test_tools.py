@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from families import tiny_model
 from tiny_models import AUTO, EMBEDDINGS, MODELS, V, logits, tokens
 from torch import nn
 
@@ -60,6 +61,13 @@ def test_offload_to_cpu(model):
     assert all(p.is_meta for p in embedding_of(model).parameters())
     torch.testing.assert_close(logits(model, ids), expected)
     assert all(p.is_meta for p in embedding_of(model).parameters())
+
+
+def test_offload_of_a_model_that_reads_its_head(tmp_path):
+    model = replace_embedding(tiny_model("mamba"), small).eval()
+    expected = logits(model, ids := tokens())
+    accelerate.cpu_offload(model, execution_device=torch.device("cpu"))
+    torch.testing.assert_close(logits(model, ids), expected)
 
 
 def test_offload_to_disk(model, tmp_path):
@@ -163,6 +171,59 @@ def test_adapters_are_loaded_again(tmp_path):
         warnings.filterwarnings("ignore", r"Found missing adapter keys.*'base_model.model.lm_head")
         loaded = peft.PeftModel.from_pretrained(twin, tmp_path)
     torch.testing.assert_close(logits(loaded, ids), found)
+
+
+ADAPTED = {
+    "tokens": {"target_modules": ["q_proj"], "trainable_token_indices": {"map": [5, 6]}},
+    "whole map": {"target_modules": ["q_proj"], "modules_to_save": ["map"]},
+    "all linear layers": {"target_modules": "all-linear"},
+    "a head of its own": {"target_modules": ["lm_head"]},
+}
+
+
+@pytest.mark.filterwarnings("ignore")  # PEFT's, of modules that it does not know
+@pytest.mark.parametrize("tie", [True, "embedding", False])
+@pytest.mark.parametrize("adapted", ADAPTED)
+def test_adapters_of_tokens_and_heads(tie, adapted, tmp_path):
+    peft = pytest.importorskip("peft")
+    if adapted == "a head of its own" and tie:
+        pytest.skip("tied")
+    model = replace_embedding(MODELS["llama"](), small, tie=tie).eval()
+    twin, before = copy.deepcopy(model), logits(model, ids := tokens())
+    config = peft.LoraConfig(r=2, init_lora_weights=False, **ADAPTED[adapted])
+    adapters = peft.get_peft_model(model, config)
+    with torch.no_grad():
+        for parameter in (p for p in adapters.parameters() if p.requires_grad):
+            parameter.add_(torch.randn_like(parameter), alpha=0.3)
+    ids[0, :2] = torch.tensor([5, 6])
+    found, before = logits(adapters, ids), logits(twin, ids)
+    assert (found - before).abs().max() > 1e-3
+    with adapters.disable_adapter():
+        assert torch.equal(logits(adapters, ids), before)
+    adapters.save_pretrained(tmp_path / "adapters")
+    loaded = peft.PeftModel.from_pretrained(twin, tmp_path / "adapters")
+    torch.testing.assert_close(logits(loaded, ids), found)
+    merged = adapters.merge_and_unload()
+    torch.testing.assert_close(logits(merged, ids), found, atol=1e-4, rtol=1e-3)
+    merged.save_pretrained(tmp_path / "merged")
+    loaded = AUTO["llama"].from_pretrained(tmp_path / "merged")
+    torch.testing.assert_close(logits(loaded, ids), found, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"target_modules": ["embed_tokens"]}, "Target module DeFINE"),
+        ({"target_modules": ["lm_head"]}, "Target module TiedHead"),
+        ({"target_modules": ["q_proj"], "trainable_token_indices": [5]}, "lm_head.embedding"),
+    ],
+)
+def test_adapters_of_what_is_computed_are_refused(options, words):
+    peft = pytest.importorskip("peft")
+    model = replace_embedding(MODELS["llama"](), small, tie=True)
+    with pytest.raises(ValueError, match=words):
+        peft.get_peft_model(model, peft.LoraConfig(**options))
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # of torch, between two graphs

@@ -84,14 +84,19 @@ def _is_id(value: object) -> bool:
 
 @torch.no_grad()
 def output(model: PreTrainedModel, batch: dict[str, Any]) -> Tensor:
-    """Logits, or what the model gives first, for a batch."""
+    """Logits, or what the model gives first, for a batch; in the type that it computes with."""
     with evaluating(model):
         found = model(**batch)
     values = found.values() if isinstance(found, dict) else found
     first = getattr(found, "logits", None)
     if not isinstance(first, Tensor):
         first = next(v for v in values if isinstance(v, Tensor) and v.is_floating_point())
-    return first
+    # Mamba gives logits of float32 whatever it computes with.
+    return first.to(model.dtype) if _is_low(model.dtype) else first
+
+
+def _is_low(dtype: torch.dtype) -> bool:
+    return torch.finfo(dtype).bits < 32
 
 
 @contextmanager
@@ -115,7 +120,7 @@ def compare(what: str, found: Tensor, expected: Tensor) -> None:
         ValueError: If they do not.
     """
     if found.shape == expected.shape:
-        low = torch.finfo(expected.dtype).bits < 32
+        low = _is_low(expected.dtype)
         known = expected.isfinite()
         found, expected = found[known].float(), expected[known].float()
         size = float(expected.abs().max()) if len(expected) else 0.0

@@ -92,7 +92,15 @@ class TiedHead(nn.Module):
 
     @property
     def weight(self) -> Float[Tensor, "classes in"]:
-        """The table E P of one linear layer with the same logits, for models that read it."""
+        """The table E P of one linear layer with the same logits, for models that read it.
+
+        Where accelerate has put the parameters elsewhere until they are needed, it has a shape and
+        a type alone, as those of plain layers have.
+        """
+        first = next(self.embedding.parameters(), None)
+        if first is not None and first.is_meta:
+            shape = (self.out_features, self.in_features)
+            return torch.empty(shape, dtype=first.dtype, device="meta")
         rows = self._rows(None)
         if isinstance(self.projection, nn.Linear):
             rows = rows @ self.projection.weight

@@ -120,6 +120,21 @@ class DefineModel(_Base):
             )
         super().set_input_embeddings(value)
 
+    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Puts another head in place of the present one, which is untied then.
+
+        Raises:
+            ValueError: If one of both has a bias and the other has not: it would not load again.
+        """
+        old = self.get_output_embeddings() if places_of(self) else new_embeddings
+        biases = [getattr(head, "bias", None) is not None for head in (old, new_embeddings)]
+        if biases[0] != biases[1]:
+            raise ValueError(
+                f"The output head of {type(self).__name__} has {'a' if biases[0] else 'no'} bias; "
+                f"the new {type(new_embeddings).__name__} must have the same."
+            )
+        super().set_output_embeddings(new_embeddings)
+
     def resize_token_embeddings(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         new_num_tokens: int | None = None,

@@ -15,7 +15,7 @@ from define.huggingface.assemble import assemble
 from define.huggingface.check import compare, output, tiny_batch, unchecked
 from define.huggingface.install import Tie, places_of
 from define.huggingface.model import define_config, model_class, register
-from define.huggingface.tables import Table, chosen_tables
+from define.huggingface.tables import Table, chosen_tables, input_tables
 
 __all__ = ["Factory", "fitting", "replace_embedding"]
 
@@ -52,9 +52,10 @@ def replace_embedding(
             :class:`define.Embedding` or `torch.nn.Embedding`: others cannot be rebuilt when a
             checkpoint is loaded. Without a padding id it is given the model's, if that row is zero.
             Or one for each of several tables by name, None for the model's own input table.
-        tie: Whether the output head is tied to the embedding; if omitted, where it was tied to
-            the old table. With False, a head that was tied keeps that table for itself; with
-            "embedding", E is the table that the embedding computes, as wide as the hidden states.
+        tie: Whether the output head is tied to the embedding, of several to the decoder's; if
+            omitted, where it was tied to the old table. With False, a head that was tied keeps
+            that table for itself; with "embedding", E is the table that the embedding computes, as
+            wide as the hidden states.
         table: Name of the only table to replace, one of
             :func:`~define.huggingface.find_tables`: one of several input tables, a table of the
             layers, or a head with a table of its own. If omitted, the model's input table, or
@@ -111,9 +112,14 @@ def replace_embedding(
         factories = [factory] * len(tables)
     entries: dict[str | None, dict[str, Any]] = {}
     embeddings: dict[str | None, nn.Module] = {}
+    order = [found.name for found in input_tables(model)]  # the decoder's last
+    last = max(tables, key=lambda t: order.index(t.name) if t.name in order else -1)
+    read = next((found for found in tables if found.heads), last)
     for key, found, made in zip(keys, tables, factories, strict=True):
         embeddings[key] = fitting(found, made)
         wanted = bool(found.heads) if tie is None else tie
+        if not found.heads and found is not read:
+            wanted = False
         if wanted and found.inputs and not (found.heads or _free_head(model)):
             head = model.get_output_embeddings()
             what = "none" if head is None else type(head).__name__
