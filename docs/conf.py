@@ -23,6 +23,7 @@ exclude_patterns = ["_build", "**/_*"]
 html_theme = "furo"
 html_title = f"define-embeddings {release}"
 html_static_path = ["static"]
+html_css_files = ["narrow.css"]
 html_copy_source = False
 html_math_renderer = "mathml"
 html_show_sphinx = False
@@ -45,8 +46,13 @@ napoleon_use_rtype = False
 def mathml(tex: str, **options: bool) -> str:
     """A formula of LaTeX as MathML, whose brackets grow by themselves."""
     tex = re.sub(r"\\[bB]ig[gG]?[lr]?\b", "", tex).replace(r"\dots", r"\ldots")
-    tex = re.sub(r"\\hat (\w)", r"{\\hat \1}", tex)  # else an index is put below the letter
-    return tex2mathml(tex, **options)
+    found = tex2mathml(tex, **options)
+    # An index of a letter with a hat belongs beside it, not below.
+    return re.sub(
+        r"<munderover>\s*(<mi>.*?</mi>)\s*(<mi>.*?</mi>)\s*(<mo.*?</mo>)\s*</munderover>",
+        r"<msub><mover>\1\3</mover>\2</msub>",
+        found,
+    )
 
 
 def write_inline(writer: Any, node: Any) -> NoReturn:  # noqa: ANN401

@@ -1,6 +1,10 @@
-"""Draws the figures of the guide from the library and from docs/log.md."""
+"""Draws the figures of the guide from the library and from docs/log.md.
+
+Those of the page on novels are taken from the folder of its report, where one is given.
+"""
 
 import re
+import sys
 from pathlib import Path
 
 import matplotlib
@@ -10,6 +14,7 @@ import matplotlib.pyplot as plt
 
 from define.groups import group_schedule, width_schedule
 from define.measures.counting import shapes_only
+from define.report.style import INK
 
 FOLDER = Path(__file__).parent / "figures"
 BLUE, ORANGE, GREEN = "#4477aa", "#ee7733", "#228833"  # told apart by colour-blind readers too
@@ -43,8 +48,8 @@ def unit() -> None:
     map_dim, expand_dim, depth, width = 64, 256, 3, 128
     groups = group_schedule(depth, 8)
     sizes = (map_dim, *width_schedule(map_dim, expand_dim, groups))
-    figure, axes = plt.subplots(1, depth + 1, figsize=(9, 2.9))
-    for layer, (axis, count) in enumerate(zip(axes, (*groups, 1), strict=True)):
+    figure, axes = plt.subplots(2, 2, figsize=(4.6, 4.4))  # read on a phone too
+    for layer, (axis, count) in enumerate(zip(axes.flat, (*groups, 1), strict=True)):
         last = layer == depth
         rows = width if last else sizes[layer + 1]
         columns = sizes[layer] + (map_dim if layer else 0)
@@ -73,7 +78,7 @@ def parameters() -> None:
         "projected, n = 128": (BLUE, lambda v: ProjectedEmbedding(v, 400, map=128)),
         "DeFINE, n = 128": (ORANGE, lambda v: DeFINE(v, 400, map=128)),
     }
-    figure, axis = plt.subplots(figsize=(6, 3.4))
+    figure, axis = plt.subplots(figsize=(4.6, 3.2))
     for name, (color, make) in kinds.items():
         with shapes_only():
             counts = [sum(p.numel() for p in make(v).parameters()) / 1e6 for v in sizes]
@@ -96,7 +101,7 @@ def epochs() -> None:
     """Validation perplexity over fifteen epochs of Penn Treebank."""
     found = table("Penn Treebank for fifteen epochs", "validation after epoch, seed 1")
     (head, steps), *rows = found.items()
-    figure, axis = plt.subplots(figsize=(6, 3.4))
+    figure, axis = plt.subplots(figsize=(4.6, 3.2))
     for (name, values), color in zip(rows, (GREY, BLUE, ORANGE), strict=True):
         axis.plot(list(map(int, steps)), list(map(float, values)), "o-", color=color, label=name)
     axis.set(xlabel="epoch", ylabel="validation perplexity", yscale="log")
@@ -111,7 +116,7 @@ def compression() -> None:
     found = table("compression of trained tables", "share of the parameters")
     head, *rows = found.items()
     shares = [name for name, _ in rows]
-    figure, axis = plt.subplots(figsize=(6, 3.4))
+    figure, axis = plt.subplots(figsize=(4.6, 3.2))
     for place, (name, color) in enumerate((("truncated SVD", BLUE), ("DeFINE", ORANGE))):
         errors = [float(values[place].split(";")[1].strip(" *")) for _, values in rows]
         axis.plot(shares, errors, "o-", color=color, label=name)
@@ -120,8 +125,18 @@ def compression() -> None:
     save(figure, "compression")
 
 
+def novels(report: Path) -> None:
+    """Two figures of `define analyze` for the page on novels, in ink for any page."""
+    for ours, theirs in (("novels-epochs", "history"), ("novels-words", "map-1")):
+        text = (report / f"{theirs}.svg").read_text("utf-8")
+        text = re.sub(r"color-scheme:[^;]*;|@media[^{]*\{:root\{[^}]*\}\}", "", text)
+        (FOLDER / f"{ours}.svg").write_text(text.replace(f"--figure-0:{INK}", f"--figure-0:{GREY}"))
+
+
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
+    for folder in sys.argv[1:]:
+        novels(Path(folder))
     unit()
     parameters()
     epochs()

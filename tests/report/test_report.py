@@ -1,5 +1,6 @@
 import json
 import math
+import re
 from dataclasses import replace
 
 import pytest
@@ -34,6 +35,15 @@ def test_markdown_shows_words_as_they_are(report):
     assert "<" not in text
     table = next(part for part in text.split("\n\n") if part.startswith("| word"))
     assert len({line.replace(r"\|", "").count("|") for line in table.splitlines()}) == 1
+
+
+def test_numbers_stay_behind_words_that_are_read_from_right_to_left(report):
+    for name in ("report.html", "report.md"):
+        text = (report.parent / name).read_text("utf-8")
+        assert re.search(
+            "\u2068(\u05e9\u05dc\u05d5\u05dd|\u0645\u0631\u062d\u0628\u0627)\u2069 0", text
+        )
+        assert not re.search(r"[\u0590-\u06ff] 0\.", text)
 
 
 def test_numbers_of_every_part(numbers, subjects):

@@ -162,7 +162,7 @@ def _draw_history(axes: Axes, summaries: _Runs, styles: Sequence[Style]) -> None
         xlabel="training tokens (millions)" if epoch is None else "epochs of training",
         ylabel="validation perplexity",
     )
-    axes.xaxis.set_major_locator(MaxNLocator(7, integer=epoch is not None, min_n_ticks=1))
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=epoch is not None, min_n_ticks=1))
     axes.set_xlim(left=0)
 
 

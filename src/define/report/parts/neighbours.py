@@ -1,5 +1,6 @@
 """Words whose vectors point the same way."""
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,7 +32,7 @@ class NeighboursPart(Part[_Found]):
 
     def section(self, found: Mapping[str, _Found], request: Request) -> Section:
         rows = [
-            (word, name, ", ".join(f"{other} {r:.2f}" for other, r in near[word]))
+            (word, name, ", ".join(f"{_isolated(other)} {r:.2f}" for other, r in near[word]))
             for word in dict.fromkeys(request.words[id_] for id_ in request.chosen)
             for name, near in found.items()
         ]
@@ -41,3 +42,10 @@ class NeighboursPart(Part[_Found]):
             (),
             [Grid(("word", "run", "neighbours and cosines"), rows)],
         )
+
+
+def _isolated(word: str) -> str:
+    """A word that may be read from right to left, such that the number behind it stays there."""
+    if any(unicodedata.bidirectional(character) in ("R", "AL") for character in word):
+        return f"\N{FIRST STRONG ISOLATE}{word}\N{POP DIRECTIONAL ISOLATE}"
+    return word
