@@ -122,7 +122,7 @@ def _step(num_embeddings: int, length: int) -> Section:
         f"7 layers, 128 groups, cutoffs {', '.join(f'{c:,}' for c in cutoffs)}.",
         {name: _trained(loss) for name, loss in losses.items()},
         partial(zipf, num_embeddings, 20, length),
-        rounds=3 if num_embeddings > 100_000 else 9,
+        rounds=3 if num_embeddings > 100_000 else 5 if num_embeddings > 20_000 else 9,
     )
 
 
