@@ -65,6 +65,15 @@ def test_subwords_leave_nothing_out_but_spaces(root):
             assert corpus.decode(corpus.encode(line)) == words
 
 
+def test_transformers_reads_the_tokenizer(root):
+    transformers = pytest.importorskip("transformers")
+    corpus = define.load(root / "subwords").experiment.corpus
+    file = str(root / "subwords" / "tokenizer.json")
+    theirs = transformers.PreTrainedTokenizerFast(tokenizer_file=file, split_special_tokens=True)
+    for line in LINES:
+        assert theirs(line, add_special_tokens=False)["input_ids"] == corpus.encode(line)
+
+
 def test_translation(root, tmp_path, capsysbinary, monkeypatch):
     run = root / "translation"
     given = (MARK + "\r\n".join(LINES) + "\r\n").encode()
