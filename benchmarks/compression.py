@@ -54,23 +54,6 @@ def by_direction(table: Tensor, weights: Tensor, budget: int) -> Made:
     return ours(table, weights / table.square().sum(1).clamp_min(1e-6), budget)
 
 
-def on_row_means(table: Tensor, weights: Tensor, budget: int) -> Made | None:
-    """A k-means of 256 whole rows, a byte each, and ours for what is left."""
-    import faiss  # pyright: ignore[reportMissingImports]
-
-    size, width = table.shape
-    left = budget - size - 256 * (width + 2)
-    if left <= 0:
-        return None
-    points = table.numpy()
-    means = faiss.Kmeans(width, 256, niter=15, max_points_per_centroid=10**6)
-    means.train(points, weights=(weights / weights.mean()).float().numpy())
-    nearest = torch.from_numpy(means.index.search(points, 1)[1][:, 0])
-    first = _rounded(torch.from_numpy(means.centroids), 8)[0][nearest]
-    rest, used = ours(table - first, weights, left)
-    return first + rest, budget - left + used
-
-
 def _rounded(table: Tensor, bits: int, scale_size: int | None = None) -> Made:
     made = RoundedEmbedding.from_pretrained(table, bits=bits, scale_size=scale_size)
     return cast(Tensor, made.weight).detach(), stored_bytes(made)
@@ -218,7 +201,6 @@ def unit_on_rounded_map(table: Tensor, weights: Tensor, budget: int) -> Made | N
 METHODS: dict[str, Callable[[], Method]] = {
     "ours": lambda: ours,
     "ours by direction": lambda: by_direction,
-    "ours on row means": lambda: on_row_means,
     "int8 rows": lambda: rows(8),
     "int4 rows": lambda: rows(4),
     "int4 rows, scales for 32": lambda: rows(4, 32),
