@@ -129,9 +129,8 @@ class RoundedEmbedding(Embedding):
             self.register_buffer(f"scales_{k}", halves)
         if len(table) > 1:
             blocks = ceil(num_embeddings / _BLOCK)
-            classes = torch.empty(num_embeddings, dtype=torch.uint8, device=device)
+            self.register_buffer("classes", self.get_buffer("codes_0").new_empty(num_embeddings))
             before = torch.empty(blocks, len(table), dtype=torch.int32, device=device)
-            self.register_buffer("classes", classes)
             self.register_buffer("before", before)
         if rotate:
             self.axes = RoundedEmbedding(
@@ -140,8 +139,7 @@ class RoundedEmbedding(Embedding):
             self.mean = nn.Parameter(torch.empty(embedding_dim, **like))
         if num_centres:
             self.centres = RoundedEmbedding(num_centres, embedding_dim, bits=8, **like)
-            nearest = torch.empty(num_embeddings, dtype=torch.uint8, device=device)
-            self.register_buffer("nearest", nearest)
+            self.register_buffer("nearest", self.get_buffer("codes_0").new_empty(num_embeddings))
         self.reset_parameters()
 
     @torch.no_grad()
