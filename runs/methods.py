@@ -124,6 +124,14 @@ def adaptive_narrow(task: Task, width: int) -> AdaptiveEmbedding:
     )
 
 
+def projected_adaptive(task: Task, width: int) -> ProjectedEmbedding:
+    """A matrix over adaptive input: what `define-adaptive` is without its unit."""
+    map = AdaptiveEmbedding(task.num_embeddings, width, cutoffs=task.cutoffs, div_value=4.0)
+    embedding = ProjectedEmbedding(task.num_embeddings, task.embedding_dim, map=map)
+    draw(embedding, task.std)
+    return embedding
+
+
 def deep(task: Task, width: int) -> DeFINE:
     """DeFINE on one table of `width` columns (Table 1b's shape), k = 7.5 n."""
     embedding = DeFINE(
@@ -308,6 +316,7 @@ METHODS = {
     "adaptive": Method(adaptive, range(25, 200)),
     "adaptive-2": Method(adaptive_two, range(8, 201)),
     "adaptive-slow": Method(adaptive_slow, range(25, 200)),
+    "projected-adaptive": Method(projected_adaptive, range(64, 257)),
     "define": Method(deep, range(8, 256, 8)),
     "define-both": Method(deep, range(8, 256, 8), tie="embedding"),
     "define-first-band": Method(deep, range(8, 256, 8), tie="first band"),
