@@ -7,7 +7,7 @@ from define import AdaptiveEmbedding, DeFINE, ProjectedEmbedding
 from define.__main__ import main
 from define.measures.cost import tied_output
 from define.measures.counting import count_parameters, shapes_only
-from define.measures.measured import DEEP, MEASURED, METHODS, START
+from define.measures.measured import COMPUTED, MEASURED, METHODS, START
 from define.measures.suggest import suggest
 
 CLASSES = {
@@ -93,7 +93,7 @@ def test_nothing_is_claimed_far_from_what_was_measured():
 def test_a_start_from_the_text_is_suggested_where_it_helped(size, tokens, start):
     assert suggest(size, 256, tokens).start is start
     assert not suggest(size, 256, tokens, backbone="transformer").start
-    assert suggest(size, 256, tokens).deep is (size > 10_000)
+    assert suggest(size, 256, tokens).computed is (size > 10_000)
 
 
 def test_the_comparisons_are_sections_of_the_log():
@@ -102,7 +102,7 @@ def test_the_comparisons_are_sections_of_the_log():
     for comparison in MEASURED:
         assert any(comparison.section in heading for heading in headings), comparison.section
         assert {result.method for result in comparison.results} <= set(METHODS)
-    for section in (START, DEEP):
+    for section in (START, COMPUTED):
         assert any(section in heading for heading in headings)
 
 
@@ -112,7 +112,7 @@ def test_the_command_says_what_to_take(capsys):
     out = capsys.readouterr().out
     assert out.startswith("Take ProjectedEmbedding(33_278, 200, map=96)")
     assert "+3.2 %" in out and "WikiText-2, LSTM 2 × 200, 3 epochs" in out
-    assert "DeFINE on an adaptive Map" in out
+    assert "computed from an adaptive Map" in out
     assert "start from its training text" in out and max(map(len, out.splitlines())) <= 100
     main(["suggest", *sizes, "--tokens", "6000000", "--parameters", "300000"])
     assert capsys.readouterr().out.startswith("Nothing was measured at this size.")

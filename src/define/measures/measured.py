@@ -6,7 +6,7 @@ one more entry here.
 
 from dataclasses import dataclass
 
-__all__ = ["DEEP", "MEASURED", "METHODS", "START", "Comparison", "Result"]
+__all__ = ["COMPUTED", "MEASURED", "METHODS", "START", "Comparison", "Result"]
 
 METHODS = ("standard", "adaptive", "projected", "DeFINE")
 
@@ -57,8 +57,8 @@ class Comparison:
 START = "2026-11-26: an embedding that starts from its training text"
 """The section on starts, which any embedding can have: 7 to 19 % in an LSTM."""
 
-DEEP = "2026-11-26: DeFINE on an adaptive Map against adaptive input"
-"""The section on DeFINE with an adaptive Map: 2 to 4 % with tens of thousands of words."""
+COMPUTED = "2026-11-26: rows computed from an adaptive Map against adaptive input"
+"""The section on them: 2 to 4 % with tens of thousands of words and a start from the text."""
 
 MEASURED = (
     Comparison(

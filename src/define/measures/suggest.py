@@ -12,7 +12,7 @@ from torch import nn
 from define.embedding import AdaptiveEmbedding, DeFINE, ProjectedEmbedding
 from define.measures.cost import tied_output
 from define.measures.counting import count_parameters, shapes_only
-from define.measures.measured import DEEP, MEASURED, METHODS, START, Comparison, Result
+from define.measures.measured import COMPUTED, MEASURED, METHODS, START, Comparison, Result
 from define.measures.table import MISSING, text_table
 
 __all__ = ["Advice", "Suggestion", "suggest"]
@@ -22,7 +22,7 @@ _LEVEL = 0.01  # differences in perplexity that count as none
 _SHARE = 0.7  # a result holds for parameters up to 2^0.7 = 1.6 times as many or as few
 # A start from the text was measured to help from so many tokens for each word on, or in all.
 _START, _ENOUGH = 20, 1_000_000
-_MANY = 30_000  # words from which on DeFINE on an adaptive Map was measured to gain
+_MANY = 30_000  # words from which on rows computed from an adaptive Map were measured to gain
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,13 @@ class Advice:
         suggestions: The embeddings.
         comparison: The nearest that was measured, if any is near.
         start: Whether a start from the training text was measured to help.
-        deep: Whether DeFINE on an adaptive Map, with that start, was ahead of adaptive input.
+        computed: Whether rows computed from an adaptive Map were ahead of it, with that start.
     """
 
     suggestions: tuple[Suggestion, ...]
     comparison: Comparison | None
     start: bool
-    deep: bool = False
+    computed: bool = False
 
     def __str__(self) -> str:
         first, *others = self.suggestions
@@ -89,12 +89,12 @@ class Advice:
                 "Let it start from its training text (--training.start_from_text true), in an LSTM "
                 f'7 to 19 % of perplexity ("{START}").'
             )
-        if self.deep:
+        if self.computed:
             parts.append(
-                "With so many words DeFINE on an adaptive Map was 2 to 4 % ahead of adaptive input "
-                "of its size, both from the text: DeFINE(V, m, map=AdaptiveEmbedding(V, m, "
-                "cutoffs=...), expand_dim=2 * m, norm=nn.LayerNorm, start='identity') "
-                f'("{DEEP}").'
+                "With so many words a row that is computed from an adaptive Map was 2 to 4 % ahead "
+                "of adaptive input of the same size, both from the text, and one matrix is enough: "
+                "ProjectedEmbedding(V, m, map=AdaptiveEmbedding(V, n, cutoffs=...)), n a little "
+                f'below m ("{COMPUTED}").'
             )
         parts.append("For a table that is trained already, see define compress.")
         text = [f"{head} {first.code}", table, *(fill(part, 100) for part in parts)]
@@ -149,8 +149,8 @@ def suggest(
         return (0 if loss <= best + _LEVEL else loss, x.parameters)
 
     start = backbone == "lstm" and tokens >= min(_START * num_embeddings, _ENOUGH)
-    deep = start and num_embeddings >= _MANY
-    return Advice(tuple(sorted(found, key=order)), near, start, deep)
+    computed = start and num_embeddings >= _MANY
+    return Advice(tuple(sorted(found, key=order)), near, start, computed)
 
 
 def _nearest(
