@@ -1,5 +1,6 @@
 import logging
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -154,6 +155,22 @@ def test_no_home(folder, monkeypatch):
     monkeypatch.setattr(Path, "home", home)
     with pytest.raises(FileNotFoundError, match=r"no home folder .* \$DEFINE_CACHE"):
         Text(folder).open().split("train")
+
+
+def test_a_full_disk_keeps_nothing_of_a_text(folder, cache):
+    resource = pytest.importorskip("resource")
+    (folder / "train.txt").write_text("the cat sat on the mat\n" * 130)  # 3,640 bytes of ids
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (3000, limits[1]))
+        with pytest.raises(OSError, match="File too large"):
+            words(folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert not list(cache.glob("train-*/ids.int32"))
+    assert words(folder).split() == (folder / "train.txt").read_text().split()
 
 
 DYING = """

@@ -165,8 +165,9 @@ def write_ids(
             white = len(block) - len(block.translate(None, b" \t\n\r\x0b\x0c"))
             facts["words"] += number
             facts["characters"] += len(block.decode()) - white + number
-            digest.update(ids.tobytes())
-            ids.tofile(sink)
+            data = ids.tobytes()
+            digest.update(data)
+            sink.write(data)  # numpy's `tofile` does not notice a full disk
             tally = np.bincount(ids, minlength=len(counts))
             tally[: len(counts)] += counts
             counts = tally
@@ -206,12 +207,11 @@ def renumber(path: Path, numbers: np.ndarray) -> str:
     """Replaces each id i in a file by `numbers[i]`; returns a digest of the new ids."""
     digest = hashlib.sha256()
     with path.open("r+b") as file:
-        while len(old := np.fromfile(file, np.int32, _CHUNK)):
-            new = numbers[old].astype(np.int32)
-            file.seek(-new.nbytes, 1)
-            new.tofile(file)
-            file.flush()
-            digest.update(new.tobytes())
+        while old := file.read(4 * _CHUNK):
+            new = numbers[np.frombuffer(old, np.int32)].astype(np.int32).tobytes()
+            file.seek(-len(new), 1)
+            file.write(new)
+            digest.update(new)
     return digest.hexdigest()[:16]
 
 

@@ -2,7 +2,8 @@
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
 import torch
@@ -93,7 +94,8 @@ def _write_vectors(weight: Tensor, words: tuple[str, ...], path: Path) -> None:
     table = weight.detach().float().cpu().contiguous()
     _write_tensors({"weight": table}, path.with_suffix(".safetensors"))
     with atomic_write(path.with_suffix(".npy")) as draft, draft.open("wb") as file:
-        np.save(file, table.numpy())
+        # Not into the file itself, where numpy does not notice a full disk.
+        np.save(cast(BinaryIO, SimpleNamespace(write=file.write)), table.numpy())
     with (
         atomic_write(path.with_suffix(".txt")) as draft,
         draft.open("w", encoding="utf-8") as out,

@@ -239,7 +239,7 @@ def _encode_pairs(
             f"{counts['empty']} have an empty line, {counts['long']} more than {longest} tokens."
         )
     for name, side in zip(("source", "target"), lengths, strict=True):
-        np.array(side, np.int32).tofile(folder / f"{name}.lengths")
+        (folder / f"{name}.lengths").write_bytes(np.array(side, np.int32).tobytes())
     return counts
 
 
