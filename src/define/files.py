@@ -5,6 +5,7 @@ import itertools
 import os
 import platform
 import re
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -19,6 +20,7 @@ __all__ = [
     "atomic_write",
     "checksum",
     "draft_of",
+    "new_folder",
     "save_tensors",
     "write_bytes",
     "write_text",
@@ -71,6 +73,28 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
             _sync_folder(path.parent)
         finally:
             draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Gives a draft of a folder to fill; `path` is that folder when the block ends without error.
+
+    Raises:
+        ValueError: If `path` is there already.
+    """
+    if path.exists():
+        raise ValueError(f"{path} exists already: name another folder.")
+    path = path.absolute()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for old in abandoned(path.parent, path.name):
+        shutil.rmtree(old, ignore_errors=True)
+    with draft_of(path, "partial") as draft:
+        draft.mkdir()
+        try:
+            yield draft
+            os.rename(draft, path)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
 
 
 def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:

@@ -108,3 +108,13 @@ def test_the_table_of_a_run_is_compressed(trained, tmp_path, capsys):
     assert stored_bytes(embedding) <= 0.9 * table.nbytes
     message = failure(capsys, "compress", trained[1].path, "--map", 2, "--output", tmp_path / "o")
     assert "--map is for checkpoints" in message
+
+
+def test_a_failed_export_leaves_nothing(trained, tmp_path, capsys, monkeypatch):
+    def full(*_: object, **__: object) -> None:
+        raise OSError("no space is left")
+
+    monkeypatch.setattr(np, "save", full)
+    said = failure(capsys, "export", trained[1].path, "--output", tmp_path / "out")
+    assert "no space is left" in said
+    assert not list(tmp_path.glob("out*"))

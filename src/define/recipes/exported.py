@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from define.embedding import Embedding
-from define.files import atomic_write, save_tensors, write_text
+from define.files import atomic_write, new_folder, save_tensors, write_text
 from define.models import LanguageModel
 from define.models.plain import plain_step, start_state
 from define.training import Run
@@ -69,24 +69,27 @@ def export_run(run: "LoadedRun", folder: Path, *, onnx: bool = False) -> list[Pa
 
     Args:
         run: The run.
-        folder: A new folder.
+        folder: A new folder; nothing is left of it if something fails.
         onnx: Whether to write ONNX files, too.
 
     Returns:
         The files.
-    """
-    folder.mkdir(parents=True)
-    for part, module in run.model.named_children():
-        if isinstance(module, Embedding | nn.Embedding):
-            _write_vectors(module.weight, run.vocabulary.words, folder / part)
-            if onnx:
-                from define.huggingface import export_onnx
 
-                plain = module.to_embedding() if isinstance(module, Embedding) else module
-                export_onnx(plain, folder / f"{part}.onnx")
-    if isinstance(run.model, LanguageModel):
-        _write_model(run.model, run.experiment.corpus, folder, onnx)
-    run.experiment.write_vocabulary(Run(folder))
+    Raises:
+        ValueError: If the folder is there already.
+    """
+    with new_folder(folder) as draft:
+        for part, module in run.model.named_children():
+            if isinstance(module, Embedding | nn.Embedding):
+                _write_vectors(module.weight, run.vocabulary.words, draft / part)
+                if onnx:
+                    from define.huggingface import export_onnx
+
+                    plain = module.to_embedding() if isinstance(module, Embedding) else module
+                    export_onnx(plain, draft / f"{part}.onnx")
+        if isinstance(run.model, LanguageModel):
+            _write_model(run.model, run.experiment.corpus, draft, onnx)
+        run.experiment.write_vocabulary(Run(draft))
     return sorted(folder.iterdir())
 
 
