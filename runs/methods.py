@@ -285,14 +285,6 @@ def banded_projected(task: Task, width: int) -> nn.Module:
     return BandedEmbedding(task.num_embeddings, task.embedding_dim, parts=parts, std=task.std)
 
 
-def projected_adaptive(task: Task, width: int) -> ProjectedEmbedding:
-    """An adaptive Map and one matrix: DeFINE on an adaptive Map without its Expand."""
-    map = AdaptiveEmbedding(task.num_embeddings, width, cutoffs=task.cutoffs, div_value=4.0)
-    embedding = ProjectedEmbedding(task.num_embeddings, task.embedding_dim, map=map)
-    draw(embedding, task.std)
-    return embedding
-
-
 def light_adaptive(task: Task, width: int) -> DeFINE:
     """DeFINE on an adaptive Map with a light unit: one layer of width n in 8 groups."""
     map = AdaptiveEmbedding(task.num_embeddings, width, cutoffs=task.cutoffs, div_value=4.0)
@@ -321,7 +313,6 @@ METHODS = {
     "define-both": Method(deep, range(8, 256, 8), tie="embedding"),
     "define-first-band": Method(deep, range(8, 256, 8), tie="first band"),
     "define-adaptive": Method(deep_adaptive, range(64, 257, 8)),
-    "projected-adaptive": Method(projected_adaptive, range(64, 257, 8)),
     "define-adaptive-warm": Method(deep_adaptive, range(64, 257, 8), warm=0.3),
     "banded-projected": Method(banded_projected, tie="embedding"),
     "coded": Method(coded, range(1, 200), tie="embedding"),
