@@ -77,7 +77,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """Gives a draft of a folder to fill; `path` is that folder when the block ends without error.
+    """Gives the path of a folder to make; it becomes `path` when the block ends without error.
 
     Raises:
         ValueError: If `path` is there already.
@@ -89,7 +89,6 @@ def new_folder(path: Path) -> Iterator[Path]:
     for old in abandoned(path.parent, path.name):
         shutil.rmtree(old, ignore_errors=True)
     with draft_of(path, "partial") as draft:
-        draft.mkdir()
         try:
             yield draft
             os.rename(draft, path)

@@ -148,7 +148,7 @@ def test_errors_are_weighed_by_outputs_where_it_is_asked_for(sorted_checkpoint, 
 
 
 def test_outputs_that_change_much_are_not_written_unless_accepted(
-    sorted_checkpoint, tmp_path, capsys
+    sorted_checkpoint, tmp_path, capsys, monkeypatch
 ):
     # Logits of a trained model: far from uniform, so that a poor table is seen.
     model = transformers.GPT2LMHeadModel.from_pretrained(sorted_checkpoint)
@@ -163,8 +163,18 @@ def test_outputs_that_change_much_are_not_written_unless_accepted(
     options = (*output, "--share", "0.03")
     message = failure(capsys, sorted_checkpoint, *options, "--weights", weights)
     assert "Outputs changed much" in message and not output[1].exists()
+    with monkeypatch.context() as patched:  # nothing is left of what fails later
+        patched.setattr("define.huggingface.files.write_readme", _full)
+        assert "no space" in failure(
+            capsys, sorted_checkpoint, *options, "--weights", weights, "--accept"
+        )
+    assert not list(tmp_path.glob("small*"))
     main(["compress", *map(str, (sorted_checkpoint, *options, "--weights", weights, "--accept"))])
     assert "perplexity" in capsys.readouterr().out and output[1].exists()
+
+
+def _full(*_: object) -> None:
+    raise OSError("no space is left")
 
 
 def test_what_sentence_transformers_keeps_travels_along(tmp_path):

@@ -105,11 +105,14 @@ def command(parser: "ArgumentParser", args: list[str]) -> None:
         raise FileNotFoundError(
             f"{arguments.model} is neither a folder of a checkpoint or a run nor a table's file."
         )
+    from define.files import new_folder
+
     is_run = (arguments.model / "config.yaml").is_file()
-    if arguments.model.is_dir() and not is_run:
-        _compress_model(arguments)
-    else:
-        _compress_tables(arguments, is_run)
+    with new_folder(arguments.output) as arguments.output:
+        if arguments.model.is_dir() and not is_run:
+            _compress_model(arguments)
+        else:
+            _compress_tables(arguments, is_run)
 
 
 def _compress_model(arguments: "Namespace") -> None:

@@ -79,6 +79,7 @@ def export_run(run: "LoadedRun", folder: Path, *, onnx: bool = False) -> list[Pa
         ValueError: If the folder is there already.
     """
     with new_folder(folder) as draft:
+        draft.mkdir()
         for part, module in run.model.named_children():
             if isinstance(module, Embedding | nn.Embedding):
                 _write_vectors(module.weight, run.vocabulary.words, draft / part)
