@@ -128,7 +128,9 @@ def test_the_run_folder_has_summary_logs_and_vocabulary(folder, run):
         tokens=2 * 4 * (1999 // 4),
         peak_memory=summary["peak_memory"],
         history=tuple((tokens, perplexity) for tokens, perplexity in summary["history"]),
+        texts=summary["texts"],
     )
+    assert len(set(summary["texts"].split())) == 2  # validation and test are different texts
     assert [tokens for tokens, _ in summary["history"]] == [1000, 1996, 2996, 3992]
     assert summary["tokens_per_second"] > 0
     # Torch alone has more than that.

@@ -1,4 +1,4 @@
-"""Write what needs nothing of this package: model and vectors of a run, a plain checkpoint."""
+"""Write what needs nothing of this package: models and vectors of runs, plain models."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
