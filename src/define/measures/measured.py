@@ -58,7 +58,7 @@ START = "2026-11-26: an embedding that starts from its training text"
 """The section on starts, which any embedding can have: 7 to 19 % in an LSTM."""
 
 COMPUTED = "2026-11-26: rows computed from an adaptive Map against adaptive input"
-"""The section on them: 2 to 4 % with tens of thousands of words and a start from the text."""
+"""The section on them: 2 to 3 % with tens of thousands of words and a start from the text."""
 
 MEASURED = (
     Comparison(

@@ -91,7 +91,7 @@ class Advice:
             )
         if self.computed:
             parts.append(
-                "With so many words a row that is computed from an adaptive Map was 2 to 4 % ahead "
+                "With so many words a row that is computed from an adaptive Map was 2 to 3 % ahead "
                 "of adaptive input of the same size, both from the text, and one matrix is enough: "
                 "ProjectedEmbedding(V, m, map=AdaptiveEmbedding(V, n, cutoffs=...)), n a little "
                 f'below m ("{COMPUTED}").'
