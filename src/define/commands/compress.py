@@ -99,8 +99,6 @@ def command(parser: "ArgumentParser", args: list[str]) -> None:
         raise ValueError("Give either --text or --weights.")
     if arguments.distill and (arguments.text is None or arguments.map is not None):
         raise ValueError("--distill needs a --text, and a budget in bytes.")
-    if arguments.output.exists():
-        raise ValueError(f"{arguments.output} exists already: name another --output.")
     if not arguments.model.exists():
         raise FileNotFoundError(
             f"{arguments.model} is neither a folder of a checkpoint or a run nor a table's file."
@@ -173,9 +171,9 @@ def _compress_model(arguments: "Namespace") -> None:
     words = None if tokenizer is None else tokenizer.convert_ids_to_tokens(list(range(size)))
     weights = table.weight.new_ones(size) if weights is None else weights
     smaller = [
-        SmallerTable(name, each.weight, found.embedding, weights, words, found.candidates)
+        SmallerTable(each.name, each.weight, found.embedding, weights, words, found.candidates)
         for each in tables
-        if (found := result.tables.get(name := each.name)) and len(each.weight) == size
+        if (found := result.tables.get(each.name)) and len(each.weight) == size
     ] or [SmallerTable(table.name, table.weight, embedding_of(new), weights, words)]
     report = [*str(result).splitlines(), *(line for each in smaller for line in each.report())]
     if tokenizer is not None and before is not None:
