@@ -1,6 +1,6 @@
 """Speed against peers: ratios of time, everything in turns in one process on one thread.
 
-    python benchmarks/bench.py                    # 5 minutes of one core
+    python benchmarks/bench.py                    # some minutes of one core
     python benchmarks/bench.py --full             # the paper's sizes too
     python benchmarks/bench.py --only step look   # some of it
 
