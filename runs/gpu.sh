@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # What is worth most on a GPU, within 25 minutes of one H100-class card:
 #   runs/gpu.sh PENN_TREEBANK OUT [--dry]
-# (a) AWD-LSTM of full size with standard, adaptive and DeFINE embeddings, side by side for equal
-#     time; (b) time and memory of Transformer-XL's step at 60 x 150 for the rows of Table 2, eager
-#     and compiled; (c) embedding and output, and look-up in a folded table.
-# Run it again to go on where it was stopped: what is in OUT is not done again. EPOCHS (30) are those
-# of (a). --dry does the same at toy size on the CPU.
+# (steps) time and memory of Transformer-XL's step at 60 x 150 for the rows of Table 2, eager and
+# compiled; (bench) embedding and output, look-up in a folded table; (train) AWD-LSTM of full size
+# with standard, adaptive and DeFINE embeddings, side by side for equal time.
+# Run it again to go on where it was stopped: what is in OUT is not done again. PARTS says which of
+# the three, EPOCHS (30) are those of the last. --dry does the same at toy size on the CPU.
 set -euo pipefail
 data=$1 out=$2 dry=${3:-}
 here=$(cd "$(dirname "$0")/.." && pwd)
@@ -46,25 +46,36 @@ learn() {
 }
 
 started=$SECONDS
-learn standard --embedding torch.nn.Embedding &
-learn adaptive --embedding AdaptiveEmbedding --embedding.cutoffs "$cutoffs" &
-learn DeFINE "${deep[@]}" &
-wait
-finished=()
-for name in standard adaptive DeFINE; do
-    [ ! -f "$out/$name/summary.json" ] || finished+=("$out/$name")
-done
-if [ ${#finished[@]} -gt 1 ]; then
-    "$python" -m define compare "${finished[@]}" --figure "$out/comparison.png" | tee "$out/comparison.md"
-fi
+steps() {
+    # One row at a time: a model that needs too much memory costs its own row alone.
+    for row in "${rows[@]}"; do
+        once "$out/step-${row//[ ,+]/_}.txt" "$python" "$here/benchmarks/wikitext_103_step.py" \
+            "${step[@]}" --rows "$row"
+        [ "$dry" = --dry ] || once "$out/step-compiled-${row//[ ,+]/_}.txt" "$python" \
+            "$here/benchmarks/wikitext_103_step.py" "${step[@]}" --rows "$row" --compile
+    done
+    cat "$out"/step-*.txt
+}
 
-# One row at a time beside the first: a model that needs too much memory costs its own row alone.
-for row in "${rows[@]}"; do
-    once "$out/step-${row//[ ,+]/_}.txt" "$python" "$here/benchmarks/wikitext_103_step.py" \
-        "${step[@]}" --rows "$row"
-    [ "$dry" = --dry ] || once "$out/step-compiled-${row//[ ,+]/_}.txt" "$python" \
-        "$here/benchmarks/wikitext_103_step.py" "${step[@]}" --rows "$row" --compile
-done
-once "$out/bench.txt" "$python" "$here/benchmarks/bench.py" "${bench[@]}" --output "$out/bench"
-cat "$out"/step-*.txt "$out/bench.txt"
+bench() {
+    once "$out/bench.txt" "$python" "$here/benchmarks/bench.py" "${bench[@]}" --output "$out/bench"
+    cat "$out/bench.txt"
+}
+
+train() {
+    learn standard --embedding torch.nn.Embedding &
+    learn adaptive --embedding AdaptiveEmbedding --embedding.cutoffs "$cutoffs" &
+    learn DeFINE "${deep[@]}" &
+    wait
+    finished=()
+    for name in standard adaptive DeFINE; do
+        [ ! -f "$out/$name/summary.json" ] || finished+=("$out/$name")
+    done
+    if [ ${#finished[@]} -gt 1 ]; then
+        "$python" -m define compare "${finished[@]}" --figure "$out/comparison.png" |
+            tee "$out/comparison.md"
+    fi
+}
+
+for part in ${PARTS:-steps bench train}; do "$part"; done
 echo "$(((SECONDS - started) / 60)) minutes"

@@ -8,15 +8,15 @@ Each method gets the width with which the whole model has at most `--budget` mil
 One epoch chooses learning rate, then unit rate, then initial scale on validation, from the same
 values for all; the best of each trains for the regime's epochs. Test is read at the end of a run.
 
-Every run adds one line of JSON to `runs/regimes.jsonl`; what is there is not run again, and a run
-that was stopped goes on after its last epoch. One process, one thread.
+Every run adds one line of JSON to `runs/regimes.jsonl` (`--results`); what is there is not run
+again, and a run that was stopped goes on after its last epoch. One process, one thread; several
+processes may share the results.
 """
 
 import argparse
 import json
 import math
 import os
-import resource
 import subprocess
 import time
 from collections.abc import Callable, Iterable
@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 from methods import METHODS, Task
 from torch import Tensor, nn
 
@@ -41,7 +42,7 @@ from define.embedding import (
 )
 from define.embedding.target import check_target
 from define.recipes.wikitext import WIKITEXT_103_CUTOFFS
-from define.training import Cosine, StepDecay
+from define.training import Cosine, StepDecay, peak_memory
 from define.training.adam import FusedAdam
 from define.training.schedule import Schedule
 
@@ -102,11 +103,20 @@ def lstm(input_size: int) -> LSTM:
 
 
 def transformer_xl(input_size: int) -> nn.Module:
-    """The context model of `wikitext-2-transformer-xl`; narrower inputs are projected first."""
+    """The context model of `wikitext-2-transformer-xl`."""
     if input_size != 200:
         raise ValueError(f"{input_size=} must be 200: a Transformer-XL has one width.")
     return TransformerXL(
         200, 4, num_heads=4, head_dim=50, inner_dim=1000, memory_length=70, input_scale=200**0.5
+    )
+
+
+def wide_transformer_xl(input_size: int) -> nn.Module:
+    """The context model of `wikipedia-transformer-xl-small`: 4.3 M parameters."""
+    if input_size != 256:
+        raise ValueError(f"{input_size=} must be 256: a Transformer-XL has one width.")
+    return TransformerXL(
+        256, 5, num_heads=4, head_dim=64, inner_dim=1024, memory_length=70, input_scale=16.0
     )
 
 
@@ -150,6 +160,33 @@ REGIMES = {
         embedding_dim=256,
         edges=(10, 1000),
     ),
+    # The same and a Transformer-XL over the whole text, in batches that fill a GPU.
+    "wikipedia-lstm-25m": Regime(
+        wide_lstm,
+        WIKITEXT_103_CUTOFFS,
+        (13.46,),
+        1,
+        (0.004, 0.002, 0.008),
+        batch_size=64,
+        length=70,
+        word_dropout=0.0,
+        embedding_dim=256,
+        edges=(10, 1000),
+    ),
+    "wikipedia-transformer-xl-25m": Regime(
+        wide_transformer_xl,
+        WIKITEXT_103_CUTOFFS,
+        (13.5,),
+        1,
+        (0.001, 0.0005, 0.002),
+        stds=(0.02, 0.05),
+        schedule=Cosine(warmup=0.05),
+        batch_size=64,
+        length=70,
+        word_dropout=0.0,
+        embedding_dim=256,
+        edges=(10, 1000),
+    ),
 }
 
 
@@ -173,12 +210,21 @@ class Run:
         return "-".join(str(value) for value in asdict(self).values())
 
 
-def build(run: Run, task: Task, width: int) -> LanguageModel:
-    """The model of a run, its embedding `width` wide."""
+def vectors(task: Task, embedding_dim: int, folder: Path) -> Tensor:
+    """Vectors counted in the text: once for all runs, the others wait for them."""
+    file = folder / f"vectors-{task.num_embeddings}-{embedding_dim}-{len(task.ids)}.pt"
+    with FileLock(f"{file}.lock"):
+        if not file.exists():
+            torch.save(count_vectors(task.ids, task.num_embeddings, embedding_dim), file)
+        return torch.load(file, weights_only=True)
+
+
+def build(run: Run, task: Task, width: int, folder: Path) -> LanguageModel:
+    """The model of a run, its embedding `width` wide; counted vectors are kept in `folder`."""
     regime, method = REGIMES[run.regime], METHODS[run.method]
     embedding: Any = method.make(task, width)
     if run.start != "random":
-        rows = count_vectors(task.ids, task.num_embeddings, embedding.embedding_dim) * task.std
+        rows = vectors(task, embedding.embedding_dim, folder) * task.std
         if run.start == "shrunk":
             counts = task.ids.bincount(minlength=task.num_embeddings)
             rows *= (counts / (counts + 100.0)).sqrt()[:, None]
@@ -200,13 +246,13 @@ def build(run: Run, task: Task, width: int) -> LanguageModel:
     return LanguageModel(embedding, backbone, head)
 
 
-def widest(run: Run, task: Task) -> int:
+def widest(run: Run, task: Task, folder: Path) -> int:
     """The largest width with which the model stays within the budget."""
     low, high = 0, len(METHODS[run.method].widths)
-    widths = METHODS[run.method].widths
+    widths, drawn = METHODS[run.method].widths, replace(run, start="random")
     while low < high:
         middle = (low + high) // 2
-        if _count(build(replace(run, start="random"), task, widths[middle])) > run.budget * 1e6:
+        if _count(build(drawn, task, widths[middle], folder)) > run.budget * 1e6:
             high = middle
         else:
             low = middle + 1
@@ -223,7 +269,10 @@ def _count(model: nn.Module) -> int:
 
 @torch.no_grad()
 def evaluate(
-    model: LanguageModel, batches: Iterable[tuple[Tensor, Tensor]], regime: Regime
+    model: LanguageModel,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    regime: Regime,
+    device: torch.device,
 ) -> dict[str, Any]:
     """Perplexity of a text, and by the frequency of the word to predict."""
     edges = torch.tensor((*regime.edges, *regime.cutoffs))
@@ -231,10 +280,10 @@ def evaluate(
     state = None
     model.eval()
     for tokens, targets in batches:
-        nll, state = model(tokens, targets, state)
+        nll, state = model(tokens.to(device), targets.to(device), state)
         kept = targets >= 0
         band = torch.bucketize(targets[kept], edges, right=True)
-        sums.index_add_(0, band, nll[kept].double())
+        sums.index_add_(0, band, nll.cpu()[kept].double())
         counts += torch.bincount(band, minlength=len(counts))
     model.train()
     perplexities = (sums / counts).exp()
@@ -244,16 +293,16 @@ def evaluate(
     }
 
 
-def train(run: Run, data: Text, checkpoints: Path) -> dict[str, Any]:
+def train(run: Run, data: Text, checkpoints: Path, device: torch.device) -> dict[str, Any]:
     """Trains one model and measures it; goes on after its last epoch if it was stopped."""
     regime, corpus = REGIMES[run.regime], data.open()
     ids = corpus.split("train")
     ids = ids[: round(len(ids) * run.share)]
     task = Task(corpus.vocabulary.words, ids, regime.embedding_dim, regime.cutoffs, run.std)
     torch.manual_seed(run.seed)
-    width = widest(run, task)
+    width = widest(run, task, checkpoints)
     torch.manual_seed(run.seed)
-    model = build(run, task, width)
+    model = build(run, task, width, checkpoints).to(device)
     if regime.word_dropout:
         drop_words(model.embedding, regime.word_dropout)
     groups = parameter_groups(model, run.learning_rate, run.unit_rate)
@@ -266,6 +315,7 @@ def train(run: Run, data: Text, checkpoints: Path) -> dict[str, Any]:
         split: Segments(text, regime.batch_size, regime.length, drop_last=False)
         for split, text in places.items()
     }
+    clock = time.process_time if device.type == "cpu" else time.perf_counter
     saved, steps = checkpoints / f"{run.name}.pt", run.epochs * len(segments)
     warm = METHODS[run.method].warm * steps  # steps in which units stay as they are
     done: dict[str, Any] = {"epoch": 0, "history": [], "seconds": 0.0}
@@ -274,22 +324,24 @@ def train(run: Run, data: Text, checkpoints: Path) -> dict[str, Any]:
         model.load_state_dict(done["model"])
         optimizer.load_state_dict(done["optimizer"])
         torch.set_rng_state(done["random"])
+        if device.type == "cuda":
+            torch.cuda.set_rng_state(done["random_gpu"], device)
     for epoch in range(done["epoch"], run.epochs):
-        state, total, started = None, 0.0, time.process_time()
+        state, total, started = None, torch.zeros((), device=device), clock()
         for step, (tokens, targets) in enumerate(segments, epoch * len(segments)):
             factor = regime.schedule.factor(step, steps)
             for i, (group, peak) in enumerate(zip(optimizer.param_groups, peaks, strict=True)):
                 group["lr"] = 0.0 if i and step < warm else peak * factor
-            nll, state = model(tokens, targets, state)
+            nll, state = model(tokens.to(device), targets.to(device), state)
             loss = nll.mean()
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), regime.clip)
             optimizer.step()
-            total += loss.item()
-        done["seconds"] += time.process_time() - started
-        found = evaluate(model, texts["valid"], regime)["perplexity"]
-        mean = round(math.exp(min(total / len(segments), 99.0)), 2)
+            total += loss.detach()
+        mean = round(math.exp(min(float(total) / len(segments), 99.0)), 2)
+        done["seconds"] += clock() - started
+        found = evaluate(model, texts["valid"], regime, device)["perplexity"]
         done["history"].append({"train": mean, "valid": found})
         print(f"{run.name}: epoch {epoch + 1}, train {mean}, valid {found}", flush=True)
         done |= {
@@ -298,9 +350,11 @@ def train(run: Run, data: Text, checkpoints: Path) -> dict[str, Any]:
             "optimizer": optimizer.state_dict(),
             "random": torch.get_rng_state(),
         }
+        if device.type == "cuda":
+            done["random_gpu"] = torch.cuda.get_rng_state(device)
         torch.save(done, saved.with_suffix(".part"))
         os.replace(saved.with_suffix(".part"), saved)
-    measured = {split: evaluate(model, batches, regime) for split, batches in texts.items()}
+    measured = {split: evaluate(model, batches, regime, device) for split, batches in texts.items()}
     saved.unlink()
     return {
         **asdict(run),
@@ -311,7 +365,8 @@ def train(run: Run, data: Text, checkpoints: Path) -> dict[str, Any]:
         "bands": {split: values["bands"] for split, values in measured.items()},
         "history": done["history"],
         "seconds": round(done["seconds"]),
-        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "peak_mib": (peak_memory(device) or 0) >> 20,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "commit": _commit(),
         "torch": torch.__version__,
     }
@@ -323,23 +378,41 @@ def _commit() -> str:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True).stdout.strip()
 
 
-def known() -> list[dict[str, Any]]:
+def known(file: Path | None = None) -> list[dict[str, Any]]:
     """All results so far."""
-    return [json.loads(line) for line in FOUND.read_text().splitlines()] if FOUND.exists() else []
+    file = file or FOUND
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
-def result(run: Run, data: Text, checkpoints: Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Place:
+    """Where runs find their text, and leave what they found.
+
+    Args:
+        data: The text.
+        results: One line of JSON for each run.
+        checkpoints: Folder of what a stopped run goes on from.
+        device: Where models are trained.
+    """
+
+    data: Text
+    results: Path
+    checkpoints: Path
+    device: torch.device
+
+
+def result(run: Run, place: Place) -> dict[str, Any]:
     """The result of a run, found in the file or by training."""
-    for line in known():
+    for line in known(place.results):
         if all(line[key] == value for key, value in asdict(run).items()):
             return line
-    line = train(run, data, checkpoints)
-    with FOUND.open("a") as file:
+    line = train(run, place.data, place.checkpoints, place.device)
+    with place.results.open("a") as file:
         file.write(json.dumps(line) + "\n")
     return line
 
 
-def tune(run: Run, data: Text, checkpoints: Path) -> Run:
+def tune(run: Run, place: Place) -> Run:
     """The best of one epoch: learning rate first, then unit rate, then scale."""
     regime = REGIMES[run.regime]
     best = replace(run, epochs=1)
@@ -349,7 +422,7 @@ def tune(run: Run, data: Text, checkpoints: Path) -> Run:
         ("std", regime.stds),
     ):
         tries = [replace(best, **{name: value}) for value in values]
-        best = min(tries, key=lambda tried: _or_worst(result(tried, data, checkpoints)["valid"]))
+        best = min(tries, key=lambda tried: _or_worst(result(tried, place)["valid"]))
     return best
 
 
@@ -394,6 +467,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--unit_rate", type=float, help="the same")
     parser.add_argument("--std", type=float, help="the same")
     parser.add_argument("--checkpoints", type=Path, default=Path("runs/checkpoints"))
+    parser.add_argument("--results", type=Path, default=FOUND, help="file of JSON lines")
+    parser.add_argument("--device", default="cpu")
     chosen = parser.parse_args(arguments)
     if chosen.regime == "table":
         print(table())
@@ -402,6 +477,9 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(f"--data is needed to run {chosen.regime}.")
     data = Text(chosen.data, vocabulary=chosen.vocabulary, evaluation=chosen.evaluation)
     torch.set_num_threads(1)
+    place = Place(data, chosen.results, chosen.checkpoints, torch.device(chosen.device))
+    if place.device.type == "cuda":
+        torch.set_float32_matmul_precision("high")  # TF32, which its LSTMs have by default
     chosen.checkpoints.mkdir(parents=True, exist_ok=True)
     regime = REGIMES[chosen.regime]
     for budget in [chosen.budget] if chosen.budget else regime.budgets:
@@ -418,10 +496,10 @@ def main(arguments: list[str] | None = None) -> None:
                 start=chosen.start,
             )
             if not chosen.no_search:
-                run = tune(run, data, chosen.checkpoints)
+                run = tune(run, place)
             for seed in chosen.seeds:
                 full = replace(run, epochs=chosen.epochs or regime.epochs, seed=seed)
-                result(full, data, chosen.checkpoints)
+                result(full, place)
 
 
 if __name__ == "__main__":

@@ -82,12 +82,12 @@ def test_a_stopped_run_goes_on_to_the_same_numbers(folder, small, monkeypatch):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_every_method_learns(name, folder, small):
+def test_every_method_learns(name, folder, small, tmp_path):
     corpus = Text(folder).open()
     task = Task(corpus.vocabulary.words, corpus.split("train"), 200, (10, 30), 0.2)
     run = regimes.Run("ptb-adam", 0.9, name, 0.01, 0.1, 0.2, 1)
     widths = METHODS[name].widths
-    model = regimes.build(run, task, widths[min(30, len(widths) - 1)])
+    model = regimes.build(run, task, widths[min(30, len(widths) - 1)], tmp_path)
     tokens, targets = torch.randint(len(task.words), (2, 4, 10))
     model(tokens, targets)[0].mean().backward()
     assert all(p.grad is not None for p in model.parameters())
