@@ -289,7 +289,9 @@ def transformer(full: bool) -> list[Callable[[], Section]]:
 
 
 def training(full: bool) -> list[Callable[[], Section]]:
-    """A whole training by `define train` against a bare loop of the same steps."""
+    """A whole training by `define train` against a bare loop of the same steps, on the CPU."""
+    if torch.get_default_device().type != "cpu":
+        return []
 
     def make() -> Section:
         folder = Path(tempfile.mkdtemp())

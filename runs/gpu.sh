@@ -14,7 +14,7 @@ mkdir -p "$out"
 
 train=(--training.epochs "${EPOCHS:-30}" --training.checkpoint_minutes 1)
 step=(--device cuda --batch_size 60 --precision bfloat16 --rounds 7)
-bench=(--device cuda)
+bench=(--device cuda --full)
 rows=("n 384" "n 128" "n 128 + DeFINE" "n 128 + DeFINE, both sides")
 deep=(--embedding DeFINE --embedding.map 128 --embedding.expand_dim 1024 --embedding.depth 7 --embedding.max_groups 128)
 cutoffs='[2000,5000]'

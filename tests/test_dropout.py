@@ -252,3 +252,17 @@ def test_bad_probabilities(p):
         drop_words(nn.Embedding(2, 3), p)
     with pytest.raises(ValueError, match=f"^weight_dropout={p}"):
         WeightDropLSTM(3, 4, weight_dropout=p)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_a_gpu_weights_lie_side_by_side_and_gradients_agree(monkeypatch):
+    monkeypatch.setattr("define.dropout.F.dropout", lambda weight, p: weight * 0.5)
+    lstm, x = WeightDropLSTM(3, 5, 0.5), torch.randn(2, 6, 3)
+    on_gpu = copy.deepcopy(lstm).cuda()
+    y, _ = lstm(x)
+    z, _ = on_gpu(x.cuda())  # a warning of cuDNN would be an error
+    torch.testing.assert_close(z.cpu(), y, atol=1e-3, rtol=1e-3)  # TF32
+    y.square().sum().backward()
+    z.square().sum().backward()
+    for one, other in zip(on_gpu.parameters(), lstm.parameters(), strict=True):
+        torch.testing.assert_close(one.grad.cpu(), other.grad, atol=1e-2, rtol=1e-2)

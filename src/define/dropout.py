@@ -220,6 +220,10 @@ class WeightDropLSTM(nn.LSTM):
             self.bias_ih_l0,
             self.bias_hh_l0,
         ]
+        if x.is_cuda:  # cuDNN wants them side by side, and would copy them with a warning
+            flat = torch.cat([weight.flatten() for weight in weights])
+            parts = flat.split([weight.numel() for weight in weights])
+            weights = [part.view_as(w) for part, w in zip(parts, weights, strict=True)]
         y, h, c = torch.lstm(
             x,
             state,
