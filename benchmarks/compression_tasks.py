@@ -94,10 +94,10 @@ class _Pairs(ABC):
 
 def traced_metric(model: Any, tokenizer: Any, text: list[str]) -> Tensor:  # noqa: ANN401
     """That of some lines, evenly spaced."""
-    from define.huggingface.compress import token_tables
+    from define.huggingface import find_tables
     from define.huggingface.sensitivity import sensitivity
 
-    return sensitivity(model, token_tables(model), tokenizer, text[:: len(text) // 500])[0]
+    return sensitivity(model, find_tables(model), tokenizer, text[:: len(text) // 500])[0]
 
 
 class Sentences(_Pairs):

@@ -139,8 +139,9 @@ def test_a_table_of_the_layers_is_resized_by_itself():
     assert found is model.get_submodule(name) and found.embedding is embedding_of(model, name)
     assert (model.config.vocab_size, model.config.vocab_size_per_layer_input) == (V, V + 5)
     torch.testing.assert_close(logits(model, ids), before)
-    model.resize_token_embeddings(V + 9)
-    assert (model.config.vocab_size, model.config.vocab_size_per_layer_input) == (V + 9, V + 5)
+    model.resize_token_embeddings(V + 9)  # and with the input table, as in transformers
+    assert (model.config.vocab_size, model.config.vocab_size_per_layer_input) == (V + 9, V + 9)
+    assert embedding_of(model, name).num_embeddings == V + 9
     torch.testing.assert_close(logits(model, ids)[..., :V], before)
 
 

@@ -7,7 +7,7 @@ import torch
 import transformers
 from test_compress import words
 
-from define.huggingface.compress import token_tables
+from define.huggingface import find_tables
 from define.huggingface.sample import read_sample
 from define.huggingface.sensitivity import sensitivity
 
@@ -16,7 +16,7 @@ LINES = [" ".join(f"w{(7 * i + j * j) % 100}" for j in range(12)) for i in range
 
 def measured(model):
     tokenizer = words(tiny_models.V, unk_token="w0")
-    return sensitivity(model, token_tables(model), tokenizer, LINES), tokenizer
+    return sensitivity(model, find_tables(model), tokenizer, LINES), tokenizer
 
 
 def test_what_a_layer_norm_takes_out_costs_least():

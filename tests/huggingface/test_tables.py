@@ -12,6 +12,7 @@ from tiny_models import (
     M,
     V,
     aligned,
+    bert,
     gpt2,
     llama,
     logits,
@@ -117,6 +118,18 @@ def test_one_table_is_chosen_by_name(tmp_path):
     torch.testing.assert_close(output(loaded, batch), output(model, batch))
     with pytest.raises(ValueError, match=r"table='shared' must be one of \['model.encoder.emb"):
         replace_embedding(plain, small_define, table="shared")
+
+
+@pytest.mark.parametrize(
+    ("plain", "name"),
+    [
+        (bert(), "bert.embeddings.word_embeddings"),  # 2 types of segments are no tokens
+        (bert(type_vocab_size=V), "bert.embeddings.word_embeddings"),
+        (gpt2(n_positions=V), "transformer.wte"),  # as many positions as tokens
+    ],
+)
+def test_tables_as_long_as_a_vocabulary_that_have_no_tokens(plain, name):
+    assert [table.name for table in find_tables(plain)] == [name]
 
 
 def test_a_table_of_the_layers():

@@ -115,8 +115,8 @@ def command(parser: "ArgumentParser", args: list[str]) -> None:
 
 def _compress_model(arguments: "Namespace") -> None:
     from define.compression import rank_weights
-    from define.huggingface import embedding_of
-    from define.huggingface.compress import compress, compress_to, load_plain, token_tables
+    from define.huggingface import embedding_of, find_tables
+    from define.huggingface.compress import compress, compress_to, load_plain
     from define.huggingface.files import carry_files, write_readme
     from define.huggingface.sample import (
         Change,
@@ -125,6 +125,7 @@ def _compress_model(arguments: "Namespace") -> None:
         read_sample,
     )
     from define.huggingface.sensitivity import sensitivity
+    from define.huggingface.tables import chosen_tables
     from define.readers import read_lines
     from define.report import SmallerTable
 
@@ -138,8 +139,8 @@ def _compress_model(arguments: "Namespace") -> None:
         text = (line for line in read_lines(arguments.keep_tokens_of) if line.strip())
         model, tokenizer = trim(model, tokenizer, text)
         print(f"{len(tokenizer):,} of {whole:,} tokens kept")
-    tables = token_tables(model)
-    table = tables[0]
+    table = chosen_tables(model, None)[0]
+    tables = find_tables(model)
     size = table.weight.shape[0]
     lines = default_sample() if tokenizer is not None else []
     weights, metrics = _given_weights(arguments), None

@@ -16,9 +16,9 @@ from define.embedding.tables import table_size
 from define.huggingface.files import check_tokenizer, read_tokenizer
 from define.huggingface.head import TiedHead
 from define.huggingface.replace import replace_embedding
-from define.huggingface.tables import Table, chosen_tables, find_tables
+from define.huggingface.tables import chosen_tables, find_tables
 
-__all__ = ["Compression", "Size", "compress", "compress_to", "load_plain", "token_tables"]
+__all__ = ["Compression", "Size", "compress", "compress_to", "load_plain"]
 
 
 @dataclass(frozen=True)
@@ -113,18 +113,6 @@ def compress(
     return model, Compression(fit.start, fit.error, head_error, (old, new), (whole, _size(model)))
 
 
-def token_tables(model: PreTrainedModel) -> list[Table]:
-    """All tables with a row for each token: input tables, tables of layers, heads of their own.
-
-    Raises:
-        ValueError: If the model has no input embedding or one of this package already.
-    """
-    names = {table.name for table in chosen_tables(model, None)}
-    tables = find_tables(model)
-    sizes = {len(table.weight) for table in tables if table.name in names}
-    return [table for table in tables if table.name in names or len(table.weight) in sizes]
-
-
 def compress_to(
     model: PreTrainedModel,
     weights: Tensor | None = None,
@@ -136,8 +124,8 @@ def compress_to(
 ) -> tuple[PreTrainedModel, Compression]:
     """A model whose token tables are stored within a number of bytes, in the best way for them.
 
-    These are input tables, and a head's where it has one of its own, see :func:`token_tables`. A
-    head that was tied to a table reads the same stored rows.
+    These are all that :func:`~define.huggingface.find_tables` finds. A head that was tied to a
+    table reads the same stored rows.
 
     Args:
         model: A plain model of transformers; it stays as it is.
@@ -155,8 +143,8 @@ def compress_to(
         ValueError: If the model has no input embedding or one of this package already, or nothing
             keeps to the budget.
     """
-    tables = token_tables(model)
-    first = tables[0]
+    first = chosen_tables(model, None)[0]
+    tables = find_tables(model)
     whole = sum(4 * table.weight.numel() for table in tables)
     found: dict[str, Compressed] = {}
     for i, table in enumerate(tables):

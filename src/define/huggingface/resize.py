@@ -1,7 +1,7 @@
 """Grows or shrinks the vocabulary of a model with an embedding of this package."""
 
 import copy
-from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, cast
 
@@ -16,11 +16,18 @@ from define.embedding.tables import resized
 from define.huggingface.assemble import assemble
 from define.huggingface.check import compare, output, tiny_batch, unchecked
 from define.huggingface.install import described, places_of
-from define.huggingface.tables import chosen_tables
+from define.huggingface.tables import (
+    chosen_tables,
+    row_counts,
+    value_at,
+    vocabularies,
+    with_sizes,
+    without_memory,
+)
 
 __all__ = ["resize_model"]
 
-_Keys = list[tuple[str, ...]]  # paths to settings of a configuration and its parts
+_Sizes = dict[tuple[str, ...], int]  # of vocabularies, by the path to a configuration's setting
 
 
 def resize_model(
@@ -61,75 +68,57 @@ def resize_model(
         return inputs[0]
     check_resize(size, cast(Any, entry).padding_idx)
     base = cast(Any, type(model)).base_class
-    keys = _keys(base, plain_config, inputs)
+    sizes = _sizes(base, plain_config, inputs, size, entry is model.get_input_embeddings())
     if check:
-        _check(model, base, plain_config, keys, inputs, size)
-    _resize(model, base, plain_config, keys, size - old, mean)
+        _check(model, base, plain_config, sizes, inputs, size)
+    _resize(model, base, plain_config, sizes, mean)
     return inputs[0]
 
 
-def _keys(base: type[PreTrainedModel], config: PreTrainedConfig, inputs: tuple[str, ...]) -> _Keys:
-    """The settings that a table's number of rows follows."""
-    before = _rows(_made(base, config))
-    setting, beside = [], []
-    for path in _paths(config):
+def _sizes(
+    base: type[PreTrainedModel],
+    config: PreTrainedConfig,
+    inputs: tuple[str, ...],
+    size: int,
+    along: bool,
+) -> _Sizes:
+    """The settings that a table's number of rows follows, and what follows with it."""
+    before, name = row_counts(without_memory(base, config)), inputs[0]
+    known = vocabularies(config)
+    sizes: _Sizes = {}
+    beside: _Sizes = {}
+    for path, value in known.items():
         try:
-            after = _rows(_made(base, _changed(config, [path], 1)))
+            after = row_counts(without_memory(base, with_sizes(config, {path: value + 1})))
         except Exception:  # noqa: BLE001, S112  # of any model's code: not this one alone
             continue
-        differ = {name for name, rows in after.items() if rows != before.get(name)}
-        if after.get(inputs[0]) == before[inputs[0]] + 1:
-            setting.append(path)
-        elif differ <= {*inputs}:
-            beside.append(path)
-    if not setting:
+        if after.get(name) == before[name] + 1:
+            sizes[path] = value + size - before[name]
+        elif {key for key, rows in after.items() if rows != before.get(key)} <= {*inputs}:
+            beside[path] = value
+    if not sizes:
         raise ValueError(
-            f"No setting of a {type(config).__name__} changes the rows of {inputs[0]}: it cannot "
-            "be resized."
+            f"No setting of a {type(config).__name__} changes the rows of {name}: it cannot be "
+            "resized."
         )
-    parts = {(), *(path[:-1] for path in setting)}
-    values = [_value(config, path) for path in setting]
     # Marian's decoder_vocab_size has no effect while the tables are shared; it goes along.
-    return setting + [p for p in beside if p[:-1] in parts and _value(config, p) in values]
-
-
-def _paths(config: PreTrainedConfig) -> Iterator[tuple[str, ...]]:
-    for key, value in vars(config).items():
-        if isinstance(value, PreTrainedConfig):
-            yield from ((key, *path) for path in _paths(value))
-        elif "vocab_size" in key and isinstance(value, int):
-            yield (key,)
-
-
-def _value(config: Any, path: tuple[str, ...]) -> int:  # noqa: ANN401
-    for key in path:
-        config = getattr(config, key)
-    return config
-
-
-def _changed(config: PreTrainedConfig, keys: _Keys, change: int) -> PreTrainedConfig:
-    config = copy.deepcopy(config)
-    for *parts, key in keys:
-        part = _value(config, tuple(parts))
-        setattr(part, key, getattr(part, key) + change)
-    return config
-
-
-def _made(base: type[PreTrainedModel], config: PreTrainedConfig) -> PreTrainedModel:
-    with torch.device("meta"):
-        return cast(Any, base)._from_config(copy.deepcopy(config))
-
-
-def _rows(model: nn.Module) -> dict[str, int]:
-    modules = model.named_modules(remove_duplicate=False)
-    return {name: part.num_embeddings for name, part in modules if isinstance(part, nn.Embedding)}
+    parts = {(), *(path[:-1] for path in sizes)}
+    new = {known[path]: size for path, size in sizes.items()}
+    sizes |= {p: new[v] for p, v in beside.items() if p[:-1] in parts and v in new}
+    if along and base.resize_token_embeddings is not PreTrainedModel.resize_token_embeddings:
+        plain = without_memory(base, config)
+        with suppress(Exception):  # of any model's code
+            plain.resize_token_embeddings(size, mean_resizing=False)  # Gemma's tables of the layers
+            after = vocabularies(plain.config)
+            sizes = {path: after[path] for path in known if after[path] != known[path]} | sizes
+    return sizes
 
 
 def _check(
     model: PreTrainedModel,
     base: type[PreTrainedModel],
     plain: PreTrainedConfig,
-    keys: _Keys,
+    sizes: _Sizes,
     inputs: tuple[str, ...],
     size: int,
 ) -> None:
@@ -145,7 +134,7 @@ def _check(
         twin = assemble(type(model), config, model)
     except Exception as error:  # noqa: BLE001  # whatever a model needs besides tokens
         return unchecked(what, error)
-    _resize(twin, base, plain, keys, size - old, True)
+    _resize(twin, base, plain, sizes, True)
     ends = {"input_ids": table_size(twin.get_input_embeddings())[0], "decoder_input_ids": size}
     last = {k: batch[k] * 0 + min(size, ends[k]) - 1 for k in _read(model, inputs) if k in batch}
     try:
@@ -172,12 +161,11 @@ def _resize(
     model: PreTrainedModel,
     base: type[PreTrainedModel],
     plain: PreTrainedConfig,
-    keys: _Keys,
-    change: int,
+    sizes: _Sizes,
     mean: bool,
 ) -> None:
-    before = _made(base, plain)
-    after = _made(base, _changed(plain, keys, change))
+    before = without_memory(base, plain)
+    after = without_memory(base, with_sizes(plain, sizes))
     owners = {name: found for found in places_of(model) for name in (*found.inputs, *found.heads)}
     olds = dict(before.named_modules(remove_duplicate=False))
     ours = dict(model.named_modules(remove_duplicate=False))
@@ -202,9 +190,8 @@ def _resize(
         for key, value in vars(module).items():  # such as num_embeddings, vocab_size
             if isinstance(value, int) and vars(old).get(key) != value and key in vars(own):
                 setattr(own, key, value)
-    for *parts, key in keys:
-        part = _value(model.config, tuple(parts))
-        setattr(part, key, getattr(part, key) + change)
+    for (*parts, key), size in sizes.items():
+        setattr(value_at(model.config, tuple(parts)), key, size)
     cast(Any, model)._define_places = tuple(
         replace(found, num_embeddings=table_size(found.embedding(model))[0])
         for found in places_of(model)

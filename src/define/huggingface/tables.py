@@ -1,6 +1,7 @@
 """Where a model of transformers keeps its tables of tokens, and what is tied to them."""
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -8,7 +9,20 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-__all__ = ["Table", "chosen_tables", "find_tables", "input_tables", "put"]
+__all__ = [
+    "Table",
+    "chosen_tables",
+    "find_tables",
+    "input_tables",
+    "put",
+    "row_counts",
+    "value_at",
+    "vocabularies",
+    "with_sizes",
+    "without_memory",
+]
+
+_Path = tuple[str, ...]  # to a setting of a configuration, through its parts
 
 
 @dataclass(frozen=True)
@@ -61,10 +75,9 @@ def find_tables(model: PreTrainedModel) -> list[Table]:
     """
     tables = input_tables(model)
     seen = {name for table in tables for name in (*table.inputs, *table.heads)}
-    sizes = set(_vocabulary_sizes(model.config))
+    further = _follow_vocabularies(model, seen)
     for name, module in model.named_modules():
-        further = isinstance(module, nn.Embedding) and module.num_embeddings in sizes
-        if name not in seen and (further or module is _head(model)) and _is_table(module):
+        if name not in seen and (name in further or module is _head(model)) and _is_table(module):
             tables.append(_table(model, name))
             seen.update((*tables[-1].inputs, *tables[-1].heads))
     return tables
@@ -159,12 +172,58 @@ def _head(model: PreTrainedModel) -> nn.Module | None:
         return None
 
 
-def _vocabulary_sizes(config: PreTrainedConfig) -> Iterator[int]:
+def vocabularies(config: PreTrainedConfig) -> dict[_Path, int]:
+    """Sizes of all vocabularies of tokens that a configuration and its parts name."""
+    sizes: dict[_Path, int] = {}
     for key, value in vars(config).items():
         if isinstance(value, PreTrainedConfig):
-            yield from _vocabulary_sizes(value)
-        elif "vocab_size" in key and isinstance(value, int):
-            yield value
+            sizes |= {(key, *path): size for path, size in vocabularies(value).items()}
+        elif "vocab_size" in key and "type_vocab" not in key and isinstance(value, int):
+            sizes[(key,)] = value  # types of segments are no tokens
+    return sizes
+
+
+def value_at(config: PreTrainedConfig, path: _Path) -> Any:  # noqa: ANN401
+    """A setting of a configuration, or one of its parts."""
+    value: Any = config
+    for key in path:
+        value = getattr(value, key)
+    return value
+
+
+def with_sizes(config: PreTrainedConfig, sizes: Mapping[_Path, int]) -> PreTrainedConfig:
+    """A copy of a configuration with vocabularies of other sizes."""
+    config = copy.deepcopy(config)
+    for (*parts, key), size in sizes.items():
+        setattr(value_at(config, tuple(parts)), key, size)
+    return config
+
+
+def without_memory(cls: type[PreTrainedModel], config: PreTrainedConfig) -> PreTrainedModel:
+    """A model on the meta device."""
+    with torch.device("meta"):
+        return cast(Any, cls)._from_config(copy.deepcopy(config))
+
+
+def row_counts(model: nn.Module) -> dict[str, int]:
+    """Rows of all embeddings of a model, by name."""
+    modules = model.named_modules(remove_duplicate=False)
+    return {name: part.num_embeddings for name, part in modules if isinstance(part, nn.Embedding)}
+
+
+def _follow_vocabularies(model: PreTrainedModel, seen: set[str]) -> set[str]:
+    """Embeddings with as many rows as a vocabulary, and because of it: not tables of positions."""
+    sizes = vocabularies(model.config)
+    rows = row_counts(model)
+    found = {name for name in rows.keys() - seen if rows[name] in sizes.values()}
+    if not found:
+        return found
+    longer = with_sizes(model.config, {path: size + 1 for path, size in sizes.items()})
+    try:
+        grown = row_counts(without_memory(type(model), longer))
+    except Exception:  # noqa: BLE001  # of any model's code: its sizes depend on each other
+        return found
+    return {name for name in found if grown.get(name) != rows[name]}
 
 
 @torch.no_grad()
