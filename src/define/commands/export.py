@@ -22,7 +22,7 @@ def command(parser: "ArgumentParser", args: list[str]) -> None:
 
 
 def _run(folder: Path, output: Path, onnx: bool) -> None:
-    """A run's vectors and, of a language model, the whole model for torch alone."""
+    """A run's vectors, and the whole model for torch or transformers alone."""
     from define.recipes.loaded import load
 
     load(folder).export(output, onnx=onnx)

@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import logging
 import os
 import warnings
 from typing import Any
@@ -15,6 +16,11 @@ from define.huggingface.head import TiedHead
 from define.huggingface.tables import put
 
 __all__ = ["export_onnx"]
+
+# It says at each export that torchvision is not installed, four times.
+logging.getLogger("torch.onnx._internal.exporter._registration").addFilter(
+    lambda record: "torchvision" not in record.getMessage()
+)
 
 _EXAMPLE = (2, 5)  # batch and time of the ids that the exporter traces with; both are dynamic
 

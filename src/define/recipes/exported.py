@@ -59,13 +59,15 @@ def load(folder=Path(__file__).parent):
 
 
 def export_run(run: "LoadedRun", folder: Path, *, onnx: bool = False) -> list[Path]:
-    """Writes a run's vectors and vocabulary and, of a language model, the whole model.
+    """Writes a run's vectors, its vocabulary and the whole model.
 
     For each embedding `NAME.safetensors` (one tensor `weight`), `NAME.npy` and `NAME.txt` (the text
     format of word2vec, which gensim reads). Of a language model `model.safetensors` and `model.py`,
     which says how it is used; with `onnx` also `model.onnx` and `NAME.onnx`. In `model.onnx`,
     `tokens` (batch,) int64 and a state go in, `log_probabilities` (batch, V) and the state after
     it come out; the state begins as zeros, of no length where a dimension is called `memory`.
+    Of a translation model the folder of a `MarianMTModel` with its tokenizer; with `onnx` also
+    `encoder_model.onnx` and `decoder_model.onnx`.
 
     Args:
         run: The run.
@@ -80,6 +82,7 @@ def export_run(run: "LoadedRun", folder: Path, *, onnx: bool = False) -> list[Pa
     """
     with new_folder(folder) as draft:
         draft.mkdir()
+        run.experiment.write_vocabulary(Run(draft))
         for part, module in run.model.named_children():
             if isinstance(module, Embedding | nn.Embedding):
                 _write_vectors(module.weight, run.vocabulary.words, draft / part)
@@ -90,7 +93,13 @@ def export_run(run: "LoadedRun", folder: Path, *, onnx: bool = False) -> list[Pa
                     export_onnx(plain, draft / f"{part}.onnx")
         if isinstance(run.model, LanguageModel):
             _write_model(run.model, run.experiment.corpus, draft, onnx)
-        run.experiment.write_vocabulary(Run(draft))
+        else:
+            from define.translation.marian import write_marian  # imports transformers
+
+            experiment: Any = run.experiment
+            write_marian(
+                experiment.model, experiment.corpus.tokenizer, draft, experiment.num_beams, onnx
+            )
     return sorted(folder.iterdir())
 
 

@@ -1,5 +1,6 @@
 """The Transformer of Vaswani et al. with any embedding, around Marian's encoder and decoder."""
 
+from math import isclose
 from typing import cast
 
 import torch
@@ -155,21 +156,30 @@ class TranslationModel(nn.Module):
     def to_marian(self) -> MarianMTModel:
         """The model as a plain `MarianMTModel`: its tables folded, to generate from or to save.
 
-        The layers are the same modules, not copies. The folded output table is V×m,
-        whatever the model's own is.
+        The layers are the same modules, not copies. Input and output have one table where they are
+        equal and the scale is the published one; else three of V×m.
         """
-        # Two tables even where they are equal: what is shared would have to be declared.
-        modules = (self.embedding, self.decoder_embedding)
-        tables = [cast(Tensor, module.weight) * self.scale for module in modules]
+        tables = [cast(Tensor, e.weight) for e in (self.embedding, self.decoder_embedding)]
+        head, output = self.head, self.head.table
+        if isinstance(head.projection, nn.Linear):
+            output = output @ head.projection.weight
+        one = self.target_embedding is None and torch.equal(output, tables[0])
+        one = one and isclose(self.scale, self.config.d_model**0.5)
         config = MarianConfig.from_dict(
             {
                 **self.config.to_dict(),
                 "vocab_size": len(tables[0]),
                 "decoder_vocab_size": len(tables[1]),
+                "share_encoder_decoder_embeddings": one,
+                "tie_word_embeddings": one,
+                "scale_embedding": one,
             }
         )
         with torch.device("meta"):
             marian = MarianMTModel(config)
+        marian.lm_head.weight = nn.Parameter(output)
+        if one:
+            marian.model.shared.weight = marian.lm_head.weight
         for part, ours, table in zip(
             (marian.model.encoder, marian.model.decoder),
             (self.encoder, self.decoder),
@@ -177,13 +187,9 @@ class TranslationModel(nn.Module):
             strict=True,
         ):
             part.layers, part.embed_positions = ours.layers, ours.embed_positions
-            part.embed_tokens = nn.Embedding.from_pretrained(table, freeze=False)
-        head, output = self.head, self.head.table
-        if isinstance(head.projection, nn.Linear):
-            output = output @ head.projection.weight
+            weight = marian.lm_head.weight if one else nn.Parameter(table * self.scale)
+            part.embed_tokens.weight = weight
         bias = output.new_zeros(len(output)) if head.bias is None else head.bias.detach()
-        marian.lm_head = nn.Linear(*output.shape[::-1], bias=False, device="meta")
-        marian.lm_head.weight = nn.Parameter(output)
         marian.final_logits_bias = nn.Buffer(bias[None].clone())
         return marian
 

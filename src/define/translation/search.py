@@ -8,6 +8,7 @@ import torch
 from tqdm import tqdm
 
 from define.data import Subwords
+from define.translation.marian import search_config
 from define.translation.model import TranslationModel
 
 __all__ = ["translate"]
@@ -41,8 +42,6 @@ def translate(
     Raises:
         ValueError: If an argument is below 1.
     """
-    from transformers import GenerationConfig
-
     if num_beams < 1 or batch_size < 1:
         raise ValueError(f"{num_beams=} and {batch_size=} must be at least 1.")
     device = next(model.parameters()).device
@@ -65,16 +64,7 @@ def translate(
         found = marian.generate(
             source,
             attention_mask=(source != tokenizer.padding).long(),
-            generation_config=GenerationConfig(
-                num_beams=num_beams,
-                do_sample=False,
-                length_penalty=1.0,
-                max_length=min(longest, 2 * width + 20),
-                suppress_tokens=[tokenizer.padding, tokenizer.unknown],
-                pad_token_id=tokenizer.padding,
-                eos_token_id=tokenizer.end,
-                decoder_start_token_id=tokenizer.padding,
-            ),
+            generation_config=search_config(tokenizer, num_beams, min(longest, 2 * width + 20)),
         )
         for i, text in zip(part, tokenizer.decode(found[:, 1:].tolist()), strict=True):
             texts[i] = text
