@@ -20,9 +20,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from define import AdaptiveEmbedding, AdaptiveSoftmax, LanguageModel
+from define import AdaptiveEmbedding, AdaptiveSoftmax, DeFINE, LanguageModel
 from define.readers import read_lines
-from define.recipes.embeddings import Unit
 from define.recipes.models import transformer_xl
 from define.training import FusedAdam, peak_memory
 
@@ -38,9 +37,10 @@ def model_of(name: str, layers: int, length: int, max_groups: int) -> LanguageMo
     """A row of Table 2; `both sides` ties the output to what the unit computes."""
     map_dim = 384 if name == "n 384" else 128
     make = partial(AdaptiveEmbedding, cutoffs=CUTOFFS, map_dim=map_dim, div_value=1)
+    unit = partial(DeFINE, expand_dim=4096, max_groups=max_groups, activation=nn.ReLU)
     model = transformer_xl(
         NUM_EMBEDDINGS,
-        Unit(expand_dim=4096, max_groups=max_groups).on(make) if "DeFINE" in name else make,
+        partial(unit, map=make) if "DeFINE" in name else make,
         depth=layers,
         inner_dim=1920,
         memory_length=length,

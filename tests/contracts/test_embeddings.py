@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from laws import assert_every_parameter_is_reached, assert_state_round_trip, randomize
-from makers import EMBEDDINGS, OURS, M, V, define
+from makers import EMBEDDINGS, OURS, M, V, adaptive, define
 from torch import nn
 from torch.testing import assert_close
 
@@ -123,6 +123,15 @@ def test_an_empty_vocabulary_or_width_is_refused_with_its_value(make, arguments,
 def test_a_map_that_is_no_embedding_is_refused(make):
     with pytest.raises(TypeError, match=r"map=Linear.* must be an embedding"):
         make(V, M, map=nn.Linear(3, 4))
+
+
+@pytest.mark.parametrize("make", [DeFINE, ProjectedEmbedding])
+def test_a_map_is_made_from_vocabulary_and_width(make):
+    torch.manual_seed(0)
+    made = make(V, M, map=adaptive)
+    torch.manual_seed(0)
+    given = make(V, M, map=adaptive(V, M))
+    assert_close(made.state_dict(), given.state_dict(), rtol=0, atol=0)
 
 
 @our_embeddings

@@ -1,11 +1,21 @@
+import copy
+import io
 import json
+import pickle
 from functools import partial
 
 import pytest
 import torch
 from torch import nn
 
-from define import AdaptiveEmbedding, DeFINE, Embedding, HashEmbedding, ProjectedEmbedding
+from define import (
+    AdaptiveEmbedding,
+    BandedEmbedding,
+    DeFINE,
+    Embedding,
+    HashEmbedding,
+    ProjectedEmbedding,
+)
 from define.embedding.description import build, describe
 
 V, M = 60, 24
@@ -45,6 +55,38 @@ def test_round_trip_through_json(embedding):
     assert rebuilt.padding_idx == embedding.padding_idx
     for name in ("std", "sparse"):
         assert getattr(rebuilt, name, None) == getattr(embedding, name, None)
+
+
+def saved_whole(module):
+    file = io.BytesIO()
+    torch.save(module, file)
+    file.seek(0)
+    return torch.load(file, weights_only=False)
+
+
+@pytest.mark.parametrize(
+    "way", [copy.deepcopy, saved_whole, lambda m: pickle.loads(pickle.dumps(m))]
+)
+def test_lambdas_are_copied_and_pickled(way):
+    embedding = define(map=8, activation=lambda: nn.LeakyReLU(0.3), norm=lambda n: nn.LayerNorm(n))
+    for made in (embedding, BandedEmbedding(V, M, parts=[embedding])):
+        other = way(made)
+        assert describe(other) == describe(made)
+        assert torch.equal(other.weight, made.weight)
+
+
+class Doubled(nn.Module):
+    def forward(self, x):
+        return 2 * x
+
+
+def test_a_lambda_that_cannot_be_pickled_is_named_with_a_way_out():
+    embedding = define(map=8, activation=lambda: Doubled())
+    assert torch.equal(copy.deepcopy(embedding).weight, embedding.weight)
+    with pytest.raises(TypeError, match=r"<lambda>.* cannot be pickled .*: give a class"):
+        pickle.dumps(embedding)
+    embedding = define(map=8, activation=Doubled)
+    assert torch.equal(pickle.loads(pickle.dumps(embedding)).weight, embedding.weight)
 
 
 class Constant(Embedding):

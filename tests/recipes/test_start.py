@@ -24,7 +24,6 @@ SMALLER = {
     "wikitext-103-lstm": {"num_layers": 2, **CUTOFFS},
     "wmt14": {"num_layers": 3},
 }
-WITH_UNIT = ("wikitext-103", "wikitext-103-lstm", "wikipedia-25m")
 
 
 def adaptive(num_embeddings, embedding_dim):
@@ -59,8 +58,6 @@ def test_the_first_loss_is_that_of_a_uniform_guess(name, embedding):
     options = dict(SMALLER.get(name, {}))
     if EMBEDDINGS[embedding] is not None:
         options["embedding"] = EMBEDDINGS[embedding]
-        if name in WITH_UNIT:
-            options["unit"] = None
     model = getattr(recipes, name.replace("-", "_"))(Sized(), **options).model.eval()
     # As frequent as words are: an adaptive softmax gives rare ones less from the first step on.
     chances = 1 / torch.arange(1.0, V + 1)

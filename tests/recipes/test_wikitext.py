@@ -1,8 +1,8 @@
 """Recipes of Tables 1a and 2: their parameters at full size, and two steps at a small one."""
 
-import functools
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ from define.recipes import (
     wikitext_103,
     wikitext_103_lstm,
 )
-from define.recipes.embeddings import Unit
+from define.recipes.settings import config_text, recipe_parser
 from define.training import Run, StepDecay, Training
 
 
@@ -39,21 +39,31 @@ class Sized:
 
 WIKITEXT_103 = Sized(267_735)
 
+cut = partial(AdaptiveEmbedding, cutoffs=[20_000, 40_000, 200_000])
+relu = partial(DeFINE, activation=nn.ReLU)
+
+
+def projected_bands(n):
+    return partial(cut, map_dim=n, div_value=1)
+
+
 LSTM_ROWS = {
-    "R1 standard": {
-        "map_dim": 256,
-        "embedding": nn.Embedding,
-        "cutoffs": (),
-        "unit": None,
-    },
-    "R2 adaptive": {"map_dim": 256, "unit": None},
-    "R3 + DeFINE, N 3": {"map_dim": 256, "unit": Unit(max_groups=32)},
+    "R1 standard": {"map_dim": 256, "embedding": nn.Embedding, "cutoffs": ()},
+    "R2 adaptive": {"map_dim": 256, "embedding": cut},
+    "R3 + DeFINE, N 3": {"map_dim": 256, "embedding": partial(relu, map=cut, max_groups=32)},
     "R4 + DeFINE, N 7": {},
-    "R5 + DeFINE, N 11": {"map_dim": 512, "unit": Unit(depth=11, max_groups=512)},
+    "R5 + DeFINE, N 11": {
+        "map_dim": 512,
+        "embedding": partial(relu, map=cut, depth=11, max_groups=512),
+    },
 }
 TRANSFORMER_ROWS = {
-    "n 410, published": {"map_dim": 410, "embedding_dim": 410, "inner_dim": 2100, "unit": None},
-    **{f"n {n}": {"map_dim": n, "unit": None} for n in (384, 256, 128, 64)},
+    "n 410, published": {
+        "embedding": projected_bands(410),
+        "embedding_dim": 410,
+        "inner_dim": 2100,
+    },
+    **{f"n {n}": {"embedding": projected_bands(n)} for n in (384, 256, 128, 64)},
     **{f"n {n} + DeFINE": {"map_dim": n} for n in (384, 256, 128, 64)},
 }
 
@@ -111,13 +121,16 @@ def test_published_settings():
 
 
 TWO_STEPS = Training(epochs=1, batch_size=4, length=250, evaluation_batch_size=4, accelerator="cpu")
-SMALL = {"map_dim": 4, "cutoffs": (10, 30), "training": TWO_STEPS}
-SMALL_UNIT = Unit(expand_dim=16, depth=2, max_groups=2)
+SMALL = {"cutoffs": (10, 30), "training": TWO_STEPS}
 TRANSFORMER = {"num_layers": 2, "num_heads": 2, "head_dim": 3, "inner_dim": 8, "embedding_dim": 6}
 
 
 def define(num_embeddings, embedding_dim):
     return DeFINE(num_embeddings, embedding_dim, map=4, expand_dim=16, depth=2, max_groups=2)
+
+
+adaptive = partial(AdaptiveEmbedding, cutoffs=(10, 30), map_dim=4, div_value=1)
+unit = partial(DeFINE, map=adaptive, expand_dim=16, depth=2, max_groups=2)
 
 
 def projected(num_embeddings, embedding_dim):
@@ -134,18 +147,16 @@ def fits(experiment, tmp_path):
     return summary
 
 
-@pytest.mark.parametrize("unit", [None, SMALL_UNIT], ids=["", "unit"])
-def test_wikitext_103_fits_two_steps(unit, folder, tmp_path):
-    setting = wikitext_103(Text(folder), unit=unit, memory_length=20, **SMALL, **TRANSFORMER)
-    assert fits(setting, tmp_path)["embedding"] == (
-        "AdaptiveEmbedding" if unit is None else "DeFINE"
-    )
+@pytest.mark.parametrize("make", [adaptive, unit], ids=["", "unit"])
+def test_wikitext_103_fits_two_steps(make, folder, tmp_path):
+    setting = wikitext_103(Text(folder), embedding=make, memory_length=20, **SMALL, **TRANSFORMER)
+    assert fits(setting, tmp_path)["embedding"] == make.func.__name__
     assert setting.model.backbone.input_scale == pytest.approx(math.sqrt(6))
 
 
-@pytest.mark.parametrize("unit", [None, SMALL_UNIT], ids=["", "unit"])
-def test_wikitext_103_lstm_fits_two_steps(unit, folder, tmp_path):
-    setting = wikitext_103_lstm(Text(folder), unit=unit, hidden_size=8, **SMALL | {"map_dim": 16})
+@pytest.mark.parametrize("make", [adaptive, unit], ids=["", "unit"])
+def test_wikitext_103_lstm_fits_two_steps(make, folder, tmp_path):
+    setting = wikitext_103_lstm(Text(folder), embedding=make, map_dim=16, hidden_size=8, **SMALL)
     fits(setting, tmp_path)
     assert setting.model.backbone.output_size == 16
 
@@ -170,9 +181,8 @@ def test_wikitext_2_fits_two_steps(folder, tmp_path):
 
 def test_longer_memory_in_evaluation(folder):
     def backbone(**options):
-        return wikitext_103(
-            Text(folder), memory_length=20, unit=None, **options, **SMALL, **TRANSFORMER
-        ).model.backbone
+        options |= {"embedding": adaptive, "memory_length": 20}
+        return wikitext_103(Text(folder), **options, **SMALL, **TRANSFORMER).model.backbone
 
     published = backbone(evaluation_memory_length=64, clamp_length=40)
     assert published.evaluation_memory_length == 64 and published.clamp_length == 40
@@ -193,7 +203,7 @@ def test_wikipedia_is_measured_on_another_text(folder, tmp_path):
     expected = Text(other, vocabulary=other / "dict.txt").open().split("test")
     assert torch.equal(corpus.split("test"), expected)
     assert len(corpus.split("train")) == 2000
-    setting = wikipedia_25m(data, unit=SMALL_UNIT, **SMALL, **TRANSFORMER)
+    setting = wikipedia_25m(data, embedding=unit, **SMALL, **TRANSFORMER)
     assert setting.model.embedding.num_embeddings == len(WORDS) + 3
     fits(setting, tmp_path)
 
@@ -209,12 +219,11 @@ def test_wikipedia_without_a_vocabulary(recipe, folder):
 
 @pytest.mark.parametrize("recipe", SMALL_WIKIPEDIA)
 def test_small_models_under_the_large_vocabulary(recipe):
-    adaptive = functools.partial(AdaptiveEmbedding, cutoffs=[20_000, 40_000, 200_000])
     with shapes_only():
         models = [
             recipe(WIKITEXT_103).model,
             recipe(WIKITEXT_103, embedding=nn.Embedding).model,
-            recipe(WIKITEXT_103, embedding=Unit().on(adaptive)).model,
+            recipe(WIKITEXT_103, embedding=partial(DeFINE, map=cut)).model,
         ]
     counts = [model.parameter_counts() for model in models]
     assert {type(model.head) for model in models} == {AdaptiveSoftmax}
@@ -228,19 +237,48 @@ def test_a_split_that_is_missing_elsewhere(folder, tmp_path):
         Text(folder, evaluation=tmp_path / "empty").open().split("valid")
 
 
-def test_unit_takes_any_map():
-    adaptive = functools.partial(AdaptiveEmbedding, cutoffs=[5], map_dim=4)
-    for make in (nn.Embedding, adaptive):
-        embedding = SMALL_UNIT.on(make)(20, 6)
-        assert type(embedding.map) is getattr(make, "func", make)
-        assert embedding(torch.arange(20)).shape == (20, 6)
-        assert len(embedding.expand.widths) == 2
-
-
 def test_the_unit_starts_at_the_scale_of_its_map():
     """However small: what the tied softmax of a Transformer needs."""
     for std in (0.02, 1.0):
-        make = functools.partial(AdaptiveEmbedding, cutoffs=[100], map_dim=32, div_value=1, std=std)
+        map = partial(AdaptiveEmbedding, cutoffs=[100], map_dim=32, div_value=1, std=std)
         with torch.no_grad():
-            weight = Unit(expand_dim=256, max_groups=8).on(make)(500, 64).weight
+            weight = DeFINE(500, 64, map=map, expand_dim=256, max_groups=8).weight
         assert weight.std().item() == pytest.approx(std, rel=0.25)
+
+
+FORMER = "--unit.expand_dim 16 --unit.depth 2 --unit.max_groups 2"
+BANDS = "AdaptiveEmbedding --embedding.cutoffs [10,30]"
+MAP = "AdaptiveEmbedding --embedding.map.cutoffs [10,30]"
+LARGE = "--embedding.map.map_dim 4 --embedding.map.div_value 1 --embedding.expand_dim 4096"
+RELU = "--embedding.activation torch.nn.ReLU --embedding.max_groups"
+
+
+@pytest.mark.parametrize(
+    ("name", "former", "present"),
+    [
+        (
+            "wikitext-103-lstm --map_dim 8",
+            FORMER,
+            f"--embedding DeFINE --embedding.expand_dim 16 --embedding.depth 2 {RELU} 2 "
+            f"--embedding.map {MAP}",
+        ),
+        (
+            "wikitext-103 --map_dim 4",
+            "--unit.max_groups 4",
+            f"--embedding DeFINE {RELU} 4 --embedding.map {MAP} {LARGE}",
+        ),
+        ("wikitext-103-lstm", "--unit null", f"--embedding {BANDS}"),
+        ("wikitext-103-lstm", "--unit.depth 7 --unit.max_groups 128", ""),
+        ("wikipedia-25m", "--unit.depth 3", ""),
+        ("wikitext-2-transformer-xl", "--unit null", ""),
+    ],
+)
+def test_the_unit_of_version_0_1_is_an_embedding(name, former, present):
+    """Commands and files of runs of then mean the same."""
+    name, *options = name.split()
+
+    def written(more):
+        arguments = ["--data.path", "text", "--cutoffs", "[10,30]", *options, *more.split()]
+        return config_text(name, recipe_parser(name).parse_args(arguments))
+
+    assert written(former) == written(present)

@@ -22,11 +22,11 @@ def subjects_of(folder: Path, data_path: Path | None, split: str) -> "list[Subje
     return experiment.subjects(run, summary_of(run), split)
 
 
-def embedding_name(settings: "Mapping[str, Any]") -> str:
+def embedding_name(recipe: str, settings: "Mapping[str, Any]") -> str:
     """Name of the embedding that a recipe's settings make."""
-    if settings.get("unit"):
-        return "DeFINE"
     chosen = settings.get("embedding")
+    if settings.get("unit") or not (chosen or "unit" in settings or recipe.endswith("-small")):
+        return "DeFINE"
     if not chosen:
         return "AdaptiveEmbedding"
     return str(chosen["class_path"] if isinstance(chosen, dict) else chosen).rpartition(".")[2]

@@ -46,7 +46,7 @@ def _row(run: "Run") -> dict[str, Any] | None:
         return None
     run.check(run.config)
     epochs = settings.get("training", {}).get("epochs")
-    row = {"run": str(run.path), "recipe": recipe, "embedding": embedding_name(settings)}
+    row = {"run": str(run.path), "recipe": recipe, "embedding": embedding_name(recipe, settings)}
     if run.summary.is_file():
         summary = summary_of(run)
         measured = {"valid": summary.valid_perplexity, "test": summary.test_perplexity}

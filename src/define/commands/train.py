@@ -48,7 +48,7 @@ def command(parser: "ArgumentParser", args: list[str]) -> None:
     settings = arguments[name]
     folder, _ = settings.pop("run"), settings.pop("config")
     if folder is None:
-        kind = embedding_name(settings.as_dict())
+        kind = embedding_name(name, settings.as_dict())
         folder = Path("runs") / f"{name}-{kind}-{settings.seed}"
 
     run = Run(folder)

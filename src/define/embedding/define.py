@@ -9,7 +9,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from define.embedding.base import Layer
-from define.embedding.factorized import FactorizedEmbedding
+from define.embedding.description import picklable
+from define.embedding.factorized import FactorizedEmbedding, MakeMap
 from define.embedding.family import draw
 from define.embedding.target import Target, least_squares
 from define.groups import (
@@ -44,8 +45,8 @@ class DeFINE(FactorizedEmbedding):
         num_embeddings: Size V of the vocabulary.
         embedding_dim: Width m of the output.
         padding_idx: Id whose row is zero and never trained.
-        map: Width n of the Map table, or an embedding module to use as Map, such as an
-            :class:`AdaptiveEmbedding`.
+        map: Width n of the Map table, an embedding module to use as Map, or what makes one from
+            V and m: ``partial(AdaptiveEmbedding, cutoffs=[20_000, 40_000])``.
         expand_dim: Width k at the end of Expand.
         depth: Number N of Expand layers.
         max_groups: Number of groups of the first Expand layer, halved at each further one.
@@ -91,7 +92,7 @@ class DeFINE(FactorizedEmbedding):
         embedding_dim: int,
         padding_idx: int | None = None,
         *,
-        map: int | nn.Module = 128,
+        map: int | nn.Module | MakeMap = 128,
         expand_dim: int = 1024,
         depth: int = 3,
         max_groups: int = 16,
@@ -123,7 +124,8 @@ class DeFINE(FactorizedEmbedding):
         self.expand_dim, self.depth, self.max_groups = expand_dim, depth, max_groups
         self.groups = None if groups is None else tuple(groups)
         self.skip, self.shuffle, self.shared = skip, shuffle, shared
-        self.activation, self.norm, self.dropout = activation, norm, dropout
+        self.activation, self.norm = picklable(activation), picklable(norm)
+        self.dropout = dropout
         if start not in get_args(Start):
             raise ValueError(f"{start=} must be one of {get_args(Start)}.")
         if start != "random" and not (reduce and reduce_map):

@@ -1,6 +1,8 @@
 """An embedding as JSON, and back: what a configuration file needs to rebuild it."""
 
 import inspect
+import pickle
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -10,7 +12,7 @@ from torch import nn
 from define.embedding.base import Embedding
 from define.embedding.family import arguments
 
-__all__ = ["build", "describe"]
+__all__ = ["build", "describe", "picklable"]
 
 Description = dict[str, Any]
 
@@ -134,6 +136,38 @@ def _described_maker(make: Any) -> Description:  # noqa: ANN401
         elif isinstance(value, bool | int | float | str | tuple):
             description[name] = list(value) if isinstance(value, tuple) else value
     return description
+
+
+def picklable(make: Any) -> Any:  # noqa: ANN401
+    """What makes a module, so that it can be pickled although it is a lambda.
+
+    It comes back as the class and the arguments of what it makes, if that is of `torch.nn`.
+    """
+    try:
+        pickle.dumps(make)
+    except (pickle.PicklingError, AttributeError, TypeError):
+        return _Maker(make)
+    return make
+
+
+class _Maker:
+    def __init__(self, make: Callable[..., nn.Module]) -> None:
+        self.__wrapped__ = make  # whose signature is this one's too
+
+    def __call__(self, *widths: int) -> nn.Module:
+        return self.__wrapped__(*widths)
+
+    def __deepcopy__(self, memo: dict[int, object]) -> "_Maker":
+        return self
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[Description]]:
+        try:
+            return _built, (_described_maker(self.__wrapped__),)
+        except TypeError as error:
+            raise TypeError(
+                f"{self.__wrapped__} cannot be pickled ({error}): give a class, or a function that "
+                "can be imported by its name, instead of a lambda or a local function."
+            ) from error
 
 
 def _built(value: object) -> object:

@@ -2,6 +2,7 @@
 
 import copy
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
@@ -25,7 +26,9 @@ from define.embedding.tables import check_padding, check_sizes, table_size
 from define.embedding.target import Target, balance, factorize
 from define.groups import GroupLinear
 
-__all__ = ["FactorizedEmbedding"]
+__all__ = ["FactorizedEmbedding", "MakeMap"]
+
+MakeMap = Callable[[int, int], nn.Module]
 
 
 class FactorizedEmbedding(Embedding):
@@ -38,7 +41,8 @@ class FactorizedEmbedding(Embedding):
         num_embeddings: Size V of the vocabulary.
         embedding_dim: Width m of the output.
         padding_idx: Id whose row is zero and never trained.
-        map: Width n of the Map table, or an embedding module to use as Map.
+        map: Width n of the Map table, an embedding module to use as Map, or what makes one from
+            V and m.
         sparse: Whether the gradient of a Map table made here is sparse.
         std: Standard deviation of Map and output at initialization; that of a given `map` (or 1)
             if omitted.
@@ -62,12 +66,14 @@ class FactorizedEmbedding(Embedding):
         embedding_dim: int,
         padding_idx: int | None = None,
         *,
-        map: int | nn.Module,
+        map: int | nn.Module | MakeMap,
         sparse: bool = False,
         std: float | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
+        if callable(map) and not isinstance(map, nn.Module):
+            map = map(num_embeddings, embedding_dim)
         if isinstance(map, nn.Module):
             size, width = table_size(map)
             if size != num_embeddings:

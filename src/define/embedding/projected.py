@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from define.embedding.base import Band, Layer
-from define.embedding.factorized import FactorizedEmbedding
+from define.embedding.factorized import FactorizedEmbedding, MakeMap
 from define.embedding.family import as_bands, draw
 from define.embedding.target import Target
 from define.groups import GroupLinear
@@ -30,7 +30,8 @@ class ProjectedEmbedding(FactorizedEmbedding):
         num_embeddings: Size V of the vocabulary.
         embedding_dim: Width m of the output.
         padding_idx: Id whose row is zero and never trained.
-        map: Width n of the table, or an embedding module to use as the table.
+        map: Width n of the table, an embedding module to use as the table, or what makes one from
+            V and m.
         bias: Whether the projection has a bias (ALBERT's has).
         sparse: Whether the gradient of a table made here is sparse, as in `torch.nn.Embedding`.
         std: Standard deviation of table and output at initialization; that of a given `map` (or
@@ -56,7 +57,7 @@ class ProjectedEmbedding(FactorizedEmbedding):
         embedding_dim: int,
         padding_idx: int | None = None,
         *,
-        map: int | nn.Module,
+        map: int | nn.Module | MakeMap,
         bias: bool = False,
         sparse: bool = False,
         std: float | None = None,
@@ -83,7 +84,7 @@ class ProjectedEmbedding(FactorizedEmbedding):
     def from_pretrained(  # pyright: ignore[reportIncompatibleMethodOverride]
         cls,
         embeddings: Float[Tensor, "num_embeddings features"],
-        map: int | nn.Module,
+        map: int | nn.Module | MakeMap,
         padding_idx: int | None = None,
         **options: Any,  # noqa: ANN401
     ) -> "ProjectedEmbedding":

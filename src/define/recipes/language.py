@@ -8,8 +8,7 @@ import torch
 
 from define.data import PyDocs, Text
 from define.embedding import DeFINE
-from define.recipes.embeddings import MakeEmbedding
-from define.recipes.models import Tie, lstm
+from define.recipes.models import MakeEmbedding, Tie, lstm
 from define.training import LanguageModelExperiment, Training
 
 __all__ = ["pydocs", "text"]

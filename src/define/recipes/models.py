@@ -1,18 +1,20 @@
 """The models of the recipes, for any vocabulary and any embedding."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from torch import nn
 
 from define.dropout import drop_words
-from define.embedding import bands, draw, tied_table
+from define.embedding import Embedding, bands, draw, tied_table
 from define.embedding.base import table_size
 from define.models import LSTM, LanguageModel, TransformerXL
-from define.recipes.embeddings import MakeEmbedding
 from define.softmax import AdaptiveSoftmax, OutputLayer, TiedSoftmax
 
-__all__ = ["Tie", "lstm", "transformer_xl"]
+__all__ = ["MakeEmbedding", "Tie", "lstm", "transformer_xl"]
+
+MakeEmbedding = Callable[[int, int], nn.Embedding | Embedding]
+"""Makes an embedding from the size of the vocabulary and the width."""
 
 Tie = Literal["map", "embedding", "first-band"]
 """What the output reads: the Map (the paper), what the embedding computes, or that in the first

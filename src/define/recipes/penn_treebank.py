@@ -8,8 +8,8 @@ import torch
 
 from define.data import Text
 from define.embedding import DeFINE
-from define.recipes.embeddings import MakeEmbedding
 from define.recipes.language import lstm_experiment
+from define.recipes.models import MakeEmbedding
 from define.training import (
     NTASGD,
     AveragedSGD,

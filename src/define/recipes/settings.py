@@ -61,7 +61,6 @@ SHORT = (
     "num_layers",
     "dropout",
     "map_dim",
-    "unit",
     "cutoffs",
     "tie",
     "max_tokens",
@@ -74,6 +73,9 @@ SHORT = (
     "seed",
 )
 """Options that the help of a recipe shows first."""
+
+_WITH_UNIT = ("wikitext-103", "wikitext-103-lstm", "wikitext-2-transformer-xl", "wikipedia-25m")
+"""Recipes that took the arguments of DeFINE as `unit`, up to version 0.1, beside its Map."""
 
 
 def _recipe(name: str) -> Callable[..., Experiment]:
@@ -89,6 +91,8 @@ def recipe_parser(name: str) -> "ArgumentParser":
     parser.add_function_arguments(recipe, sub_configs=True)
     for setting in _former(recipe):
         parser.add_argument(f"--{setting}", type=Any, default=SUPPRESS, help=SUPPRESS)
+    if name in _WITH_UNIT:
+        parser.add_argument("--unit", type=dict[str, Any] | None, default=SUPPRESS, help=SUPPRESS)
     return parser
 
 
@@ -104,12 +108,34 @@ def _former(recipe: Callable[..., Experiment]) -> list[str]:
 
 def _resolved(name: str, settings: "Namespace") -> "Namespace":
     """Settings with absolute paths, without what recipes no longer have."""
+    settings = settings.clone()
     for setting in _former(_recipe(name)):
         settings.pop(setting, None)
+    if "unit" in settings:
+        settings = _without_unit(name, settings)
     for key, value in settings.items():
         if isinstance(value, Path):  # a run is also used from other folders
             settings[key] = value.absolute()
     return settings
+
+
+def _without_unit(name: str, settings: "Namespace") -> "Namespace":
+    """The embedding as it is chosen now, from DeFINE's arguments and its Map."""
+    given, embedding = settings.pop("unit"), settings.as_dict()["embedding"]
+    large = "inner_dim" in settings  # Transformer-XL
+    own = {"expand_dim": 4096 if large else 1024, "depth": 3 if large else 7, "max_groups": 128}
+    own |= {"groups": None, "skip": "mix", "shuffle": False, "reduce": True, "reduce_map": True}
+    own |= {"activation": "torch.nn.ReLU", "dropout": 0.0}
+    unit = None if given is None else own | given
+    if embedding is None and unit == own:
+        return settings  # what the recipe makes
+    if embedding is None:
+        wide = {"map_dim": settings.map_dim, "div_value": 1.0} if large else {}
+        options = {"cutoffs": settings.cutoffs, **wide}
+        embedding = {"class_path": "AdaptiveEmbedding", "init_args": options}
+    if unit is not None:
+        embedding = {"class_path": "DeFINE", "init_args": {"map": embedding, **unit}}
+    return recipe_parser(name).parse_object({**settings.as_dict(), "embedding": embedding})
 
 
 def config_text(name: str, settings: "Namespace") -> str:
@@ -151,7 +177,7 @@ def _as_before(name: str, settings: "Namespace") -> "Namespace":
     """
     before = any(setting in settings for setting in _former(_recipe(name)))
     if before and settings.embedding_std is None:
-        make = recipe_parser(name).instantiate(_resolved(name, settings.clone())).embedding
+        make = recipe_parser(name).instantiate(_resolved(name, settings)).embedding
         with torch.device("meta"):
             table = tied_table(make(settings.data.vocabulary_size, settings.embedding_dim))
         narrow = table.embedding_dim != settings.embedding_dim

@@ -5,7 +5,7 @@ from typing import Any, Literal
 import torch
 
 from define.embedding import DeFINE, draw, tied_table
-from define.recipes.embeddings import MakeEmbedding
+from define.recipes.models import MakeEmbedding
 from define.softmax import Softmax, TiedSoftmax
 from define.training import Fitting, InverseSquareRoot, TransformerAdam
 from define.translation import ParallelText, TranslationExperiment

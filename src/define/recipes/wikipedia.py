@@ -10,8 +10,8 @@ from typing import Any
 
 from define.data import Text
 from define.embedding import AdaptiveEmbedding
-from define.recipes.embeddings import MakeEmbedding
 from define.recipes.language import lstm_experiment
+from define.recipes.models import MakeEmbedding
 from define.recipes.wikitext import WIKITEXT_103_CUTOFFS, wikitext_103
 from define.training import Cosine, LanguageModelExperiment, Training
 
@@ -140,7 +140,6 @@ def wikipedia_transformer_xl_small(
     _check_vocabulary(data)
     return wikitext_103(
         data,
-        unit=None,
         embedding=embedding or _adaptive,
         embedding_dim=embedding_dim,
         embedding_std=embedding_std,

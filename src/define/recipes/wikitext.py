@@ -5,12 +5,12 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch import nn
 
 from define.data import Text
 from define.embedding import AdaptiveEmbedding, DeFINE
-from define.recipes.embeddings import MakeEmbedding, Unit
 from define.recipes.language import lstm_experiment
-from define.recipes.models import Tie, lstm, transformer_xl
+from define.recipes.models import MakeEmbedding, Tie, lstm, transformer_xl
 from define.training import Cosine, LanguageModelExperiment, StepDecay, Training
 
 __all__ = [
@@ -25,12 +25,15 @@ WIKITEXT_103_CUTOFFS = (20_000, 40_000, 200_000)  # of the paper
 # Those of `define cutoffs --width 96 --tokens 700`.
 WIKITEXT_2_CUTOFFS = (433, 4282, 13_523)
 
+# Map and output are drawn small where they are tied to the softmax of a Transformer, and there GELU
+# is all but linear. ReLU is the same at every scale.
+_Unit = partial(DeFINE, max_groups=128, activation=nn.ReLU)
+
 
 def wikitext_103(
     data: Text,
     map_dim: int = 128,
     cutoffs: Sequence[int] = WIKITEXT_103_CUTOFFS,
-    unit: Unit | None = Unit(expand_dim=4096, max_groups=128),
     embedding: MakeEmbedding | None = None,
     embedding_dim: int = 384,
     embedding_std: float = 0.02,
@@ -55,15 +58,15 @@ def wikitext_103(
     ),
     seed: int = 1,
 ) -> LanguageModelExperiment:
-    """Transformer-XL of Table 2, n = 128 + DeFINE; other rows by map_dim, unit and widths.
+    """Transformer-XL of Table 2, n = 128 + DeFINE; other rows by map_dim, embedding and widths.
 
     Args:
         data: The text.
-        map_dim: Width n of the tables of the adaptive embedding; projected to m where it differs.
-        cutoffs: First id of each further band of embedding and softmax; exact full softmax if
-            empty, for another embedding.
-        unit: Puts DeFINE on the embedding; null for none.
-        embedding: Makes another embedding than the adaptive one from vocabulary size and width.
+        map_dim: Width n of the tables of the Map; projected to m where it differs.
+        cutoffs: First id of each further band of Map and softmax; exact full softmax if empty, for
+            another embedding.
+        embedding: Makes another embedding than DeFINE on an adaptive Map (k 4096, N 3), from
+            vocabulary size and width.
         embedding_dim: Width m of the model.
         embedding_std: Standard deviation of tables and embeddings at initialization. What is
             embedded is then scaled by the square root of m.
@@ -83,11 +86,10 @@ def wikitext_103(
         seed: Of initialization and training.
     """
     torch.manual_seed(seed)
-    bands = partial(AdaptiveEmbedding, cutoffs=cutoffs, map_dim=map_dim, div_value=1.0)
-    make = embedding or bands
+    map = partial(AdaptiveEmbedding, cutoffs=cutoffs, map_dim=map_dim, div_value=1.0)
     model = transformer_xl(
         len(data.open().vocabulary),
-        make if unit is None else unit.on(make),
+        embedding or partial(_Unit, map=map, expand_dim=4096),
         embedding_dim=embedding_dim,
         embedding_std=embedding_std,
         cutoffs=cutoffs,
@@ -110,7 +112,6 @@ def wikitext_103_lstm(
     data: Text,
     map_dim: int = 384,
     cutoffs: Sequence[int] = WIKITEXT_103_CUTOFFS,
-    unit: Unit | None = Unit(depth=7, max_groups=128),
     embedding: MakeEmbedding | None = None,
     embedding_std: float = 0.1,
     tie: Tie = "map",
@@ -127,15 +128,15 @@ def wikitext_103_lstm(
     ),
     seed: int = 1,
 ) -> LanguageModelExperiment:
-    """LSTM of Table 1a, row R4; other rows by map_dim, unit and embedding.
+    """LSTM of Table 1a, row R4; other rows by map_dim and embedding.
 
     Args:
         data: The text.
         map_dim: Width n = m of Map, embedding and last layer.
-        cutoffs: First id of each further band of embedding and softmax; exact full softmax if
-            empty, for another embedding.
-        unit: Puts DeFINE on the embedding; null for none.
-        embedding: Makes another embedding than the adaptive one from vocabulary size and width.
+        cutoffs: First id of each further band of Map and softmax; exact full softmax if empty, for
+            another embedding.
+        embedding: Makes another embedding than DeFINE on an adaptive Map (k 1024, N 7), from
+            vocabulary size and width.
         embedding_std: Standard deviation of tables and embeddings at initialization.
         tie: Whether the output reads the Map, what the `embedding` computes, or that in the
             `first-band` of the softmax alone.
@@ -146,10 +147,10 @@ def wikitext_103_lstm(
         seed: Of initialization and training.
     """
     torch.manual_seed(seed)
-    make = embedding or partial(AdaptiveEmbedding, cutoffs=cutoffs)
+    map = partial(AdaptiveEmbedding, cutoffs=cutoffs)
     model = lstm(
         len(data.open().vocabulary),
-        make if unit is None else unit.on(make),
+        embedding or partial(_Unit, map=map, depth=7),
         embedding_dim=map_dim,
         embedding_std=embedding_std,
         cutoffs=cutoffs,
@@ -181,7 +182,6 @@ def wikitext_2_transformer_xl(
         num_embeddings, embedding_dim, map=96, expand_dim=384, depth=3, max_groups=8
     ),
     cutoffs: Sequence[int] = WIKITEXT_2_CUTOFFS,
-    unit: Unit | None = None,
     embedding_dim: int = 200,
     # A larger one makes the tied output predict the word that was read, at first.
     embedding_std: float = 0.03,
@@ -199,7 +199,6 @@ def wikitext_2_transformer_xl(
     return wikitext_103(
         data,
         cutoffs=cutoffs,
-        unit=unit,
         embedding=embedding,
         embedding_dim=embedding_dim,
         embedding_std=embedding_std,
