@@ -11,7 +11,6 @@ from safetensors.torch import load_file
 
 import define
 from define.__main__ import main
-from define.compression import load_table, stored_bytes
 
 
 def test_vectors_of_a_run(trained, tmp_path, capsys):
@@ -95,19 +94,6 @@ def test_what_is_neither(what, tmp_path, capsys):
     message = failure(capsys, "export", tmp_path / what, "--output", tmp_path / "out")
     assert "no trained run" in message
     assert not (tmp_path / "out").exists()
-
-
-def test_the_table_of_a_run_is_compressed(trained, tmp_path, capsys):
-    out = tmp_path / "small"
-    main(["compress", str(trained[1].path), "--share", "0.9", "--output", str(out)])
-    run = define.load(trained[1].path)
-    embedding, words = load_table(out)
-    table = run.model.embedding.weight.detach()
-    assert tuple(words) == run.vocabulary.words
-    assert (embedding.weight - table).square().sum() < 0.1 * table.square().sum()
-    assert stored_bytes(embedding) <= 0.9 * table.nbytes
-    message = failure(capsys, "compress", trained[1].path, "--map", 2, "--output", tmp_path / "o")
-    assert "--map is for checkpoints" in message
 
 
 def test_a_failed_export_leaves_nothing(trained, tmp_path, capsys, monkeypatch):

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from jsonargparse import ArgumentParser, Namespace
     from torch import Tensor
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _SAMPLE = 128  # last lines of a text, by which outputs are compared
 _TRACED = 512  # other lines, by which errors are weighed
 
-_TABLE_README = """# {title}
+_README = """# {title}
 
 ```text
 {report}
@@ -24,11 +24,15 @@ _TABLE_README = """# {title}
 ![Error by frequency, and the ways that were tried](compression.svg)
 
 ```python
-from define.compression import load_table  # pip install define-embeddings
-
-embedding, words = load_table("FOLDER")
+{use}
 ```
 """
+_TABLE_USE = """from define.compression import load_table  # pip install define-embeddings
+
+embedding, words = load_table("FOLDER")"""
+_RUN_USE = """import define  # pip install define-embeddings[train]
+
+run = define.load("FOLDER")  # and on the command line: define evaluate FOLDER"""
 
 
 def command(parser: "ArgumentParser", args: list[str]) -> None:
@@ -106,11 +110,14 @@ def command(parser: "ArgumentParser", args: list[str]) -> None:
     from define.files import new_folder
 
     is_run = (arguments.model / "config.yaml").is_file()
+    name = arguments.output.resolve().name
     with new_folder(arguments.output) as arguments.output:
-        if arguments.model.is_dir() and not is_run:
+        if is_run:
+            _compress_run(arguments, name)
+        elif arguments.model.is_dir():
             _compress_model(arguments)
         else:
-            _compress_tables(arguments, is_run)
+            _compress_table(arguments)
 
 
 def _compress_model(arguments: "Namespace") -> None:
@@ -182,12 +189,7 @@ def _compress_model(arguments: "Namespace") -> None:
         change = Change.between(before, after)
         source = arguments.text or "help of Python"
         report.append(f"outputs for {len(lines)} lines of {source}: {change}")
-        if change.is_large and not arguments.accept:
-            print("\n".join(report))
-            raise ValueError(
-                "Outputs changed much, so nothing was written: take more bytes, count the tokens "
-                "of a --text like yours, or --accept the change."
-            )
+        _check_change(change.is_large, report, arguments.accept)
     new.save_pretrained(arguments.output)
     carried = carry_files(arguments.model, arguments.output)
     if arguments.keep_tokens_of is not None and tokenizer is not None:
@@ -210,52 +212,76 @@ def _define(arguments: "Namespace") -> Any:  # noqa: ANN401
     return lambda size, width, padding_idx: DeFINE(size, width, padding_idx, **shape)
 
 
-def _compress_tables(arguments: "Namespace", is_run: bool) -> None:
-    """A file's table, or each of a run's."""
+def _compress_table(arguments: "Namespace") -> None:
+    """A file of word vectors."""
     from define.compression import compress_table, rank_weights, read_vectors, save_table
     from define.report import SmallerTable
 
+    table, words = read_vectors(arguments.model)
+    weights = _row_weights(arguments)
+    weights = rank_weights(len(table)) ** 0.75 if weights is None else weights
+    budget = {"share": arguments.share, "max_bytes": arguments.max_bytes}
+    found = compress_table(table, weights, **budget, report=_say)
+    save_table(arguments.output, found.embedding, words)
+    name = arguments.model.name
+    smaller = SmallerTable(name, table, found.embedding, weights, words, found.candidates)
+    report = [str(found), f"{found.seconds:.1f} s", *smaller.report()]
+    _write_report(
+        arguments.output, f"{name} in {found.taken.bytes:,} bytes", report, [smaller], _TABLE_USE
+    )
+
+
+def _compress_run(arguments: "Namespace", name: str) -> None:
+    from define.recipes.compressed import compress_run
+    from define.recipes.loaded import load
+    from define.report import SmallerTable
+
+    run, weights = load(arguments.model), _row_weights(arguments)
+    budget = {"share": arguments.share, "max_bytes": arguments.max_bytes}
+    done = compress_run(run, arguments.output, name, weights, **budget, report=_say)
+    words = run.vocabulary.words
+    smaller = [
+        SmallerTable(t.name, t.before, t.found.embedding, t.weights, words, t.found.candidates)
+        for t in done.tables
+    ]
+    report = [line for t in done.tables for line in (f"{t.name}:", *str(t.found).splitlines())]
+    report += [line for each in smaller for line in each.report()]
+    report.append("model: {:,} -> {:,} bytes".format(*done.bytes))
+    if done.perplexity is None:
+        report.append("validation text is not there: perplexity was not measured")
+    else:
+        before, after = done.perplexity
+        report.append(f"validation perplexity {before:.2f} -> {after:.2f}")
+        _check_change(not after <= 1.5 * before, report, arguments.accept)
+    _write_report(arguments.output, f"{name}: a run in fewer bytes", report, smaller, _RUN_USE)
+
+
+def _row_weights(arguments: "Namespace") -> "Tensor | None":
     for name in ("text", "map", "keep_tokens_of"):
         if getattr(arguments, name) is not None:
             raise ValueError(f"--{name} is for checkpoints of transformers.")
-    tables = {"": read_vectors(arguments.model)} if not is_run else _run_tables(arguments.model)
-    given = _given_weights(arguments)
-    if given is None:
+    if (given := _given_weights(arguments)) is None:
         print("Weights by rank of the row, as in tables sorted by frequency: see --weights.")
-    budget = {"share": arguments.share, "max_bytes": arguments.max_bytes}
-    if budget["max_bytes"] is not None and len(tables) > 1:
-        raise ValueError(f"{arguments.model} has {len(tables)} tables: give --share.")
-    for name, (table, words) in tables.items():
-        weights = rank_weights(len(table)) ** 0.75 if given is None else given
-        found = compress_table(table, weights, **budget, report=_say)
-        folder = arguments.output / name
-        save_table(folder, found.embedding, words)
-        smaller = SmallerTable(
-            name or arguments.model.name, table, found.embedding, weights, words, found.candidates
+    return given
+
+
+def _check_change(is_large: bool, report: "list[str]", accepted: bool) -> None:
+    if is_large and not accepted:
+        print("\n".join(report))
+        raise ValueError(
+            "Outputs changed much, so nothing was written: take more bytes, weigh rows by what is "
+            "frequent in a text like yours, or --accept the change."
         )
-        report = "\n".join([str(found), f"{found.seconds:.1f} s", *smaller.report()])
-        _draw([smaller], folder)
-        title = f"{smaller.name} in {found.taken.bytes:,} bytes"
-        (folder / "README.md").write_text(_TABLE_README.format(title=title, report=report), "utf-8")
-        print(report)
 
 
-def _run_tables(folder: Path) -> "Mapping[str, tuple[Tensor, Sequence[str]]]":
-    """The tables of a trained run by name, each with the words of its rows."""
-    from torch import nn
-
-    from define.embedding import Embedding
-    from define.recipes.loaded import load
-
-    run = load(folder)
-    tables = {
-        name: (part.weight.detach().float(), run.vocabulary.words)
-        for name, part in run.model.named_children()
-        if isinstance(part, Embedding | nn.Embedding)
-    }
-    if not tables:
-        raise ValueError(f"The model of {folder} has no embedding.")
-    return {"": next(iter(tables.values()))} if len(tables) == 1 else tables
+def _write_report(
+    folder: Path, title: str, report: "list[str]", tables: "Sequence[SmallerTable]", use: str
+) -> None:
+    text = "\n".join(report)
+    _draw(tables, folder)
+    readme = _README.format(title=title, report=text, use=use)
+    (folder / "README.md").write_text(readme, "utf-8")
+    print(text)
 
 
 def _draw(tables: "Sequence[SmallerTable]", folder: Path) -> str:

@@ -11,6 +11,7 @@ import torch
 
 from define import recipes
 from define.embedding import tied_table
+from define.recipes.compressed import read_tables
 from define.training import MACHINE, Experiment, Run, Training
 from define.untrusted import HEAD, check_names, read_settings
 
@@ -197,6 +198,8 @@ def begin(run: Run, name: str, settings: "Namespace") -> "Namespace":
         return settings
     run.check()
     way_out = "name another --run"
+    if run.tables.exists():
+        raise ValueError(f"{run.path} is a compressed run, which is not trained: {way_out}.")
     if "start_from" in settings and run.weights.is_file():
         way_out += f", which begins with the weights of this one by --start_from {run.path}"
     lines = (_compared(*_read(run, settings)), _compared(name, settings))
@@ -246,6 +249,8 @@ def open_run(folder: Path, data_path: Path | None = None) -> tuple[Experiment, R
         if isinstance(error, OSError) or str(run.path) in str(error):
             raise
         raise ValueError(f"{run.config} does not make a model: {error}") from error
+    if run.tables.is_file():
+        read_tables(run, experiment.model)
     run.load_weights(experiment.model)
     return experiment, run
 

@@ -103,6 +103,10 @@ class Experiment(ABC, Generic[Model, Data, Settings]):
     def evaluate(self, split: str = "test") -> Evaluation:
         """Measures the model as it is on a split; a kind may take more options."""
 
+    def valid_perplexity(self) -> float:
+        """That of the model as it is on the validation split, and nothing else."""
+        return self.evaluate("valid").perplexity
+
     @abstractmethod
     def subjects(self, run: Run, summary: RunSummary, split: str) -> list[Subject]:
         """The embeddings of the model as it is, to analyze, with its losses on a split.

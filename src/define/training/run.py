@@ -27,6 +27,7 @@ class Run:
     - `checkpoints/last.ckpt`: all that training needs to go on; `previous.ckpt`: the one before;
     - `logs/`: metrics as CSV and TensorBoard, one version each time training was started;
     - `summary.json`: parameters, speed, perplexities;
+    - `tables.json`: what stands for tables that were compressed;
     - `checksums.json`: SHA-256 of the files above but the logs.
 
     Each file is written whole or not at all, and nothing in it is executed when it is read. A
@@ -63,6 +64,10 @@ class Run:
     @property
     def summary(self) -> Path:
         return self.path / "summary.json"
+
+    @property
+    def tables(self) -> Path:
+        return self.path / "tables.json"
 
     @property
     def checksums(self) -> Path:
@@ -103,7 +108,7 @@ class Run:
             ValueError: If one is not what was written; it is named.
         """
         known = self._checksums()
-        for file in files or (self.config, self.vocabulary, self.tokenizer):
+        for file in files or (self.config, self.vocabulary, self.tokenizer, self.tables):
             expected = known.get(self._name(file))
             if expected and file.is_file() and checksum(file) not in expected:
                 raise ValueError(

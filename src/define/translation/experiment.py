@@ -145,6 +145,9 @@ class TranslationExperiment(Experiment["TranslationModel", ParallelText, Fitting
         signature = f"beams:{num_beams}|{signature}"
         return TranslationEvaluation(self._perplexity(split), score, signature), found
 
+    def valid_perplexity(self) -> float:
+        return self._perplexity("valid")
+
     def _perplexity(self, split: str) -> float:
         """Perplexity per target token, the end of a sentence counted, of the model as it is."""
         _, nll = self.token_nll(split)
@@ -173,9 +176,11 @@ class TranslationExperiment(Experiment["TranslationModel", ParallelText, Fitting
                 (f"{summary.name} ({self.data.source})", model.embedding, source),
                 (f"{summary.name} ({self.data.target})", model.target_embedding, target),
             ]
-        run.check(run.path / "test.translations")
-        ours = read_text(run.path / "test.translations").split("\n")
-        translations = list(map(Translation, *corpus.lines("test"), ours))
+        translations, file = [], run.path / "test.translations"
+        if file.is_file():  # a compressed run has none
+            run.check(file)
+            ours = read_text(file).split("\n")
+            translations = list(map(Translation, *corpus.lines("test"), ours))
         settings, losses = read_text(run.config), partial(self.token_nll, split)
         return [
             Subject(
