@@ -7,38 +7,41 @@ import sys
 
 import pytest
 import torch
+from families import auto_class, tiny_model
 from safetensors.torch import load_file, save_file
-from tiny_models import gpt2, logits, small_define, tokens
+from tiny_models import gpt2, small_define
 
 from define.__main__ import main
 from define.huggingface import carry_files, replace_embedding, write_readme
+from define.huggingface.check import output, tiny_batch
 
 NO_IMPORT = """
-import sys, torch
-from transformers import AutoModelForCausalLM
+import sys, torch, transformers
 from safetensors.torch import load_file, save_file
 
-folder = sys.argv[1]
+folder, auto = sys.argv[1], getattr(transformers, sys.argv[2])
 try:
-    AutoModelForCausalLM.from_pretrained(folder)
+    auto.from_pretrained(folder)
 except ValueError as error:
     assert "trust_remote_code=True" in str(error), error
 else:
     raise SystemExit("loaded without leave")
-model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True).eval()
+model = auto.from_pretrained(folder, trust_remote_code=True).eval()
 with torch.no_grad():
-    found = model(load_file(folder + "/ids")["ids"]).logits
+    found = model(**load_file(folder + "/batch")).logits
 save_file({"found": found}, folder + "/found")
 """
 
 
-def test_loading_without_importing_this_package(tmp_path):
-    model = replace_embedding(gpt2(), small_define)
-    expected = logits(model, ids := tokens()).detach()
+@pytest.mark.parametrize("kind", ["gpt2", "bert", "marian", "llava", "encoder-decoder"])
+def test_loading_without_importing_this_package(kind, tmp_path):
+    model = replace_embedding(tiny_model(kind), small_define)
+    batch = tiny_batch(model)
+    expected = output(model, batch)
     model.save_pretrained(tmp_path)
-    save_file({"ids": ids}, tmp_path / "ids")
+    save_file({k: v for k, v in batch.items() if k != "use_cache"}, tmp_path / "batch")
     done = subprocess.run(
-        [sys.executable, "-c", NO_IMPORT, str(tmp_path)],
+        [sys.executable, "-c", NO_IMPORT, str(tmp_path), auto_class(kind)[0].__name__],
         capture_output=True,
         text=True,
         check=False,

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import transformers
-from families import tiny_config, tiny_model
+from families import auto_class, tiny_config, tiny_model
 from tiny_models import (
     AUTO,
     EMBEDDINGS,
@@ -21,7 +21,7 @@ from tiny_models import (
     tokens,
 )
 from torch import nn
-from transformers import GPT2LMHeadModel
+from transformers import GPT2LMHeadModel, PreTrainedConfig
 
 from define import DeFINE, ProjectedEmbedding
 from define.huggingface import (
@@ -328,6 +328,24 @@ def test_the_old_model_stays_and_shares_its_weights():
     assert ours is not theirs and ours.data_ptr() == theirs.data_ptr()
     model.to(torch.bfloat16)
     assert theirs.dtype == torch.float32
+
+
+@pytest.mark.parametrize("kind", ["llava", "encoder-decoder", "kosmos-2.5"])
+@pytest.mark.parametrize("flags", [(True, False), (False, True)])
+def test_flags_that_parts_have_of_their_own(kind, flags, tmp_path):
+    auto, cls = auto_class(kind)
+    config = tiny_config(kind, tie_word_embeddings=flags[0])
+    for part in vars(config).values():
+        if isinstance(part, PreTrainedConfig):
+            part.tie_word_embeddings = flags[1]
+    torch.manual_seed(0)
+    plain = cls(config).eval()
+    model = replace_embedding(plain, small_define)
+    expected = output(model, batch := tiny_batch(model))
+    for name, saved in (("ours", model), ("plain", export(model))):
+        saved.save_pretrained(tmp_path / name)
+        loaded = auto.from_pretrained(tmp_path / name)
+        torch.testing.assert_close(output(loaded, batch), expected, atol=1e-4, rtol=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -211,6 +211,23 @@ def test_adapters_of_tokens_and_heads(tie, adapted, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")
+def test_a_copy_of_a_tied_embedding_is_no_part_of_a_saved_model(tmp_path):
+    peft = pytest.importorskip("peft")
+    model = replace_embedding(MODELS["llama"](), small, tie=True)
+    twin = copy.deepcopy(model)
+    config = peft.LoraConfig(target_modules=["q_proj"], modules_to_save=["embed_tokens"])
+    adapters = peft.get_peft_model(model, config)
+    with torch.no_grad():
+        for parameter in (p for p in adapters.parameters() if p.requires_grad):
+            parameter.add_(torch.randn_like(parameter), alpha=0.3)
+    found = logits(adapters, ids := tokens())
+    adapters.save_pretrained(tmp_path)
+    torch.testing.assert_close(logits(peft.PeftModel.from_pretrained(twin, tmp_path), ids), found)
+    with pytest.raises(ValueError, match=r"\['lm_head'\].*would not load"):
+        adapters.merge_and_unload().save_pretrained(tmp_path / "merged")
+
+
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     ("options", "words"),
     [

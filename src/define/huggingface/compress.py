@@ -15,6 +15,7 @@ from define.embedding import tied_table
 from define.embedding.tables import table_size
 from define.huggingface.files import check_tokenizer, read_tokenizer
 from define.huggingface.head import TiedHead
+from define.huggingface.model import register
 from define.huggingface.replace import replace_embedding
 from define.huggingface.tables import chosen_tables, find_tables
 
@@ -95,6 +96,7 @@ def compress(
             is tied and the Map as wide as the table.
     """
     table = chosen_tables(model, None)[0]
+    register(type(model.config))  # refuses what could not be loaded again
     old, whole = _size(table.module), _size(model)
     rows = table.weight.detach().float()
     num_embeddings, embedding_dim = rows.shape
@@ -144,6 +146,7 @@ def compress_to(
             keeps to the budget.
     """
     first = chosen_tables(model, None)[0]
+    register(type(model.config))  # refuses what could not be loaded again
     tables = find_tables(model)
     whole = sum(4 * table.weight.numel() for table in tables)
     found: dict[str, Compressed] = {}

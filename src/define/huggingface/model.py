@@ -2,7 +2,7 @@
 
 import copy
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
@@ -258,8 +258,15 @@ def model_class(base: type[PreTrainedModel]) -> type[PreTrainedModel]:
             "__module__": "define.huggingface",
             "config_class": config_class(base.config_class),
             "base_class": base,
+            "__reduce__": lambda self: (_blank, (model_class, base), vars(self)),
         },
     )
+
+
+def _blank(make: Callable[[type], Any], base: type) -> object:
+    # Classes that are made when needed have no module where pickle would find them.
+    cls = make(base)
+    return cls.__new__(cls)
 
 
 @cache
@@ -267,7 +274,9 @@ def config_class(base: type[PreTrainedConfig]) -> type[PreTrainedConfig]:
     """The configuration class of `base` with an embedding of this package."""
     if base.model_type not in CONFIG_MAPPING:
         raise TypeError(
-            f"{base.__name__} has {base.model_type=}, which must be one that AutoConfig knows."
+            f"A model with a {base.__name__} could not be loaded again: transformers knows no "
+            f"model_type={base.model_type!r}. Call AutoConfig.register and AutoModel.register "
+            "first, here and in programs that load it."
         )
     return type(
         f"Define{base.__name__}",
@@ -277,6 +286,7 @@ def config_class(base: type[PreTrainedConfig]) -> type[PreTrainedConfig]:
             "__module__": "define.huggingface",
             "model_type": "define",
             "base_class": base,
+            "__reduce__": lambda self: (_blank, (config_class, base), vars(self)),
             "tie_word_embeddings": property(_flag, _set_flag),
         },
     )
@@ -311,7 +321,7 @@ class DefineConfig(PreTrainedConfig):
         if not isinstance(define, dict) or define.get("base") not in CONFIG_MAPPING:
             raise ValueError(
                 f"config.json has define={define!r}: its 'base' must name a type of model that "
-                "transformers knows."
+                "transformers knows, by itself or by AutoConfig.register."
             )
         base = CONFIG_MAPPING[define["base"]]
         register(base)

@@ -67,7 +67,8 @@ def replace_embedding(
         A new model.
 
     Raises:
-        TypeError: If `model` is no model of transformers, or the embedding of another class.
+        TypeError: If `model` is no model of transformers, or of a kind that AutoConfig does not
+            know; or the embedding of another class.
         ValueError: If the model has no such table, uses it in a way that is not understood, or has
             an embedding of this package already; if the embedding has another size or padding; if
             there is no head to tie.
@@ -96,6 +97,7 @@ def replace_embedding(
         raise ValueError(f"{name} already has an embedding of this package, {found}.")
     if getattr(model, "hf_quantizer", None) is not None:
         raise ValueError(f"{name} is quantized: replace the embedding first, then quantize.")
+    register(type(model.config))
     if isinstance(factory, Mapping):
         if table is not None:
             raise ValueError(f"{table=} must be left out: the tables are {list(factory)}.")
@@ -174,7 +176,6 @@ def _with(
 ) -> PreTrainedModel:
     tables = {name: entry for name, entry in entries.items() if name is not None}
     define = {**entries.get(None, {}), **({"tables": tables} if tables else {})}
-    register(type(model.config))
     config = define_config(model.config, define)
     derived = model_class(type(model))
     return assemble(derived, config, model, embeddings=dict(embeddings))

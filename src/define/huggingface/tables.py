@@ -128,7 +128,12 @@ def put(model: nn.Module, name: str, module: nn.Module) -> None:
 def _table(model: PreTrainedModel, name: str) -> Table:
     module = cast(nn.Embedding | nn.Linear, model.get_submodule(name))
     # While a checkpoint is loaded, ties are declared but not made yet.
-    ties = model.all_tied_weights_keys
+    ties = getattr(model, "all_tied_weights_keys", None)
+    if ties is None:
+        raise ValueError(
+            f"{type(model).__name__} does not say what is tied: its __init__ must end with "
+            "self.post_init(), as those of transformers do."
+        )
     names = {
         key
         for key, parameter in model.named_parameters(remove_duplicate=False)
