@@ -23,6 +23,24 @@ _NO_CLASS = re.compile(
     r"Expected a dot import path string: (\S+)"
 )
 
+_SHORTER = (
+    (r'Parser key "([^"]*)":', r"--\1:"),
+    (r"an? <class '([^']*)'>", r"\1"),
+    (r"an? typing.Literal\[(.*?)\]", r"one of \1"),
+    (r"Expected a path but \S+ either not accessible or invalid[\s-]*", ""),
+    (r"Type \S.*? expects a function or a callable class:\s*", ""),
+    (r"\.*\s+Got value: Namespace\(.*", ""),
+    (
+        r"Does not validate against any of the Union subtypes\s+Subtypes: \[(.*?)\]\s.*"
+        r"Given value: (.*?)\.*$",
+        r"\2 is none of these: \1",
+    ),
+    (r"collections\.abc\.", ""),
+    (r"<class 'NoneType'>", "null"),
+    (r"<class '(?:\w+\.)*(\w+)'>", r"\1"),
+)
+"""What jsonargparse says, and the same in fewer words."""
+
 
 class Parser(ArgumentParser):
     """Reads arguments; exits with 2 and one line where it cannot.
@@ -60,7 +78,7 @@ class Parser(ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         parser = getattr(ex, "subcommand_parser", None) or self
         hint = parser._hint(message) if isinstance(parser, Parser) else ""
-        text = f"{self._in_one_line(message)}.{hint}"
+        text = f"{self._in_one_line(message)}{hint}"
         if not self.exit_on_error:
             raise argparse.ArgumentError(None, text) from ex
         prog = parser.prog.replace(" [options]", "")
@@ -74,13 +92,14 @@ class Parser(ArgumentParser):
     def _in_one_line(self, message: str) -> str:
         """What jsonargparse says, in fewer words."""
         text = _NO_CLASS.sub(r"'\1' is neither a class nor a file", message.strip())
-        text = re.sub(r'Parser key "([^"]*)":', r"--\1:", text)
-        text = re.sub(r"an? <class '([^']*)'>", r"\1", text)
+        for pattern, words in _SHORTER:
+            text = re.sub(pattern, words, text, flags=re.DOTALL)
         for action in self._get_positional_actions():
             for name in action.choices if isinstance(action.choices, dict) else ():
                 text = re.sub(rf"(?<=[ :]){name}\.(?=\w)", "--", text)
         text = re.sub(r"\s*\n[\s-]*", " ", text)
-        return text[:1].upper() + text[1:].rstrip(".")
+        text = re.sub(r"(--[\w.]+): -*(\w+):", r"\1.\2:", text).rstrip(".")
+        return text[:1].upper() + text[1:] + ("" if text.endswith("?") else ".")
 
     def _usage(self) -> str:
         words = [self.prog.replace(" [options]", "")]
@@ -128,6 +147,8 @@ class Parser(ArgumentParser):
             return did_you_mean(found[1], (text.lstrip("-") for text in options))
         if found := re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message):
             return did_you_mean(found[1], re.findall(r"'([^']*)'", found[2]))
+        if found := re.search(r"typing.Literal\[(.*?)\]\. Got value: (.*)", message):
+            return did_you_mean(found[2], re.findall(r"'([^']*)'", found[1]))
         if found := _NO_CLASS.search(message):
             return did_you_mean(found[1], _class_names(self))
         return ""

@@ -67,6 +67,8 @@ def test_a_run_folder_is_not_used_twice(trained, folder, tmp_path, capsys, monke
     main([*further, "--training.epochs", "2"])
     capsys.readouterr()
 
+    message = failure(capsys, *arguments(tmp_path / "nowhere", finished.path))
+    assert message == f"define: --data.path {tmp_path / 'nowhere'} does not exist."
     message = failure(capsys, *arguments(trained[0], finished.path, "--seed", "2"))
     assert "other settings" in message and str(finished.config) in message
     assert "learning_rate: 0.03" in message and "learning_rate: 0.008" in message

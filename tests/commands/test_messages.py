@@ -26,6 +26,8 @@ TEXT = ("train", "text", "--data.path", "DIR")
         ((*TEXT, "--embedding", "DeFINE", "--embedding.expand_dims", "3"), "expand_dim"),
         ((*TEXT, "--training.schedule", "Cosin"), "Cosine"),
         ((*TEXT, "--training.optimizer", "SDG"), "SGD"),
+        ((*TEXT, "--embedding.activation", "relu"), "ReLU"),
+        ((*TEXT, "--tie", "embeding"), "embedding"),
         (("train", "pydoc"), "pydocs"),
         (("evaluate", "RUN", "--splt", "test"), "--split"),
     ],
@@ -34,6 +36,21 @@ def test_what_was_meant_is_asked(command, meant, capsys):
     said = usage(capsys, *command)
     assert f"Did you mean {meant}" in said
     assert said.startswith("define") and said.count("\n") <= 2
+    assert "collections.abc" not in said and "Namespace" not in said
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--embedding.depth", "abc"), "--embedding.depth: Expected int. Got value: abc."),
+        (("--embedding.map", "abc"), "--embedding.map: abc is none of these: int, Module."),
+        (("--embedding", "define.LSTM"), "--embedding: Expected 'define.LSTM' to be a subclass of"),
+        (("--data.tokens", "1.5"), "--data.tokens: 1.5 is none of these: int, null."),
+    ],
+)
+def test_a_value_that_is_none_is_named_in_few_words(options, words, capsys):
+    said = usage(capsys, *TEXT, *options)
+    assert f"define train text: {words}" in said and len(said) < 200
 
 
 def test_commands_that_were_meant(capsys):

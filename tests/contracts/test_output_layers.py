@@ -144,8 +144,9 @@ def test_inputs_that_do_not_fit_a_head_are_refused(make):
     for use in (partial(head, targets=targets), head.log_prob, head.predict):
         with pytest.raises(ValueError, match=f"in_features={head.in_features}"):
             use(wide)
-    with pytest.raises(TypeError, match="int64 or int32, not torch.float32"):
-        head(hidden, targets.float())
+    for wrong in (targets.float(), targets.numpy(), targets.tolist()):
+        with pytest.raises(TypeError, match="targets must be a tensor of int64 or int32, not "):
+            head(hidden, wrong)
     for k in (0, V + 1):
         with pytest.raises(ValueError, match=f"{k=} must be within 1 and num_classes={V}"):
             head.topk(hidden, k)

@@ -279,11 +279,12 @@ def test_a_split_too_short_for_its_columns_fails_before_training(folder, run, mo
     assert not run.weights.exists()
 
 
-def test_a_device_that_is_not_there_is_named(folder, run):
-    if torch.cuda.is_available():
+@pytest.mark.parametrize(("accelerator", "named"), [("cuda", "(?i)cuda"), ("tpu", "torch_xla")])
+def test_a_device_that_is_not_there_is_named(folder, run, accelerator, named):
+    if accelerator == "cuda" and torch.cuda.is_available():
         pytest.skip("it is there")
-    with pytest.raises(ValueError, match="(?i)cuda"):
-        experiment(folder, accelerator="cuda").train(run)
+    with pytest.raises(ValueError, match=named):
+        experiment(folder, accelerator=accelerator).train(run)
 
 
 def test_the_embedding_starts_from_the_text(folder, run):

@@ -74,14 +74,16 @@ def _say_what(experiment: "Experiment[Any, Any, Any]", run: "Run") -> None:
         return  # the first process says it
     training, embedding = experiment.training, experiment.model.embedding
     counts = experiment.model.parameter_counts()
-    gpu = training.accelerator != "cpu" and torch.cuda.is_available()
+    device = training.accelerator
+    if device == "auto":
+        device = "gpu" if torch.cuda.is_available() else "cpu"
     logger.info(
         f"{run.path}: {type(embedding).__name__}({embedding.extra_repr()}); {counts.total:,} "
         f"parameters: {counts.unit:,} of the unit, {counts.context:,} of the context model, "
         f"{counts.input_output:,} of input and output"
     )
     logger.info(
-        f"{run.path}: {'GPU' if gpu else 'CPU'}, devices {training.devices}, numbers "
+        f"{run.path}: {device.upper()}, devices {training.devices}, numbers "
         f"{training.precision}, learning rate {training.learning_rate:g}, epochs {training.epochs}"
     )
 

@@ -311,8 +311,8 @@ def check_rows(embedding: nn.Module, ids: Tensor, rows: Tensor) -> None:
         raise ValueError(f"The row for id {int(ids[wrong][0])} is not finite.")
 
 
-def check_ids(ids: object) -> None:
+def check_ids(ids: object, name: str = "ids") -> None:
     """Raises TypeError if ids are not a tensor of int64 or int32."""
     if not isinstance(ids, Tensor) or ids.dtype not in (torch.int64, torch.int32):
         kind = ids.dtype if isinstance(ids, Tensor) else type(ids).__name__
-        raise TypeError(f"ids must be a tensor of int64 or int32, not {kind}.")
+        raise TypeError(f"{name} must be a tensor of int64 or int32, not {kind}.")

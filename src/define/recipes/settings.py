@@ -192,11 +192,15 @@ def begin(run: Run, name: str, settings: "Namespace") -> "Namespace":
     Those of the machine may then be others, see `MACHINE`; all else stays what it was.
 
     Raises:
+        FileNotFoundError: If the data are not there.
         ValueError: If the folder holds a finished run, or one with other settings.
     """
     if not run.begun:
         return settings
     run.check()
+    path = settings.get("data.path")
+    if path is not None and not path.exists():  # before the difference, which it may be
+        raise FileNotFoundError(f"--data.path {path} does not exist.")
     way_out = "name another --run"
     if run.tables.exists():
         raise ValueError(f"{run.path} is a compressed run, which is not trained: {way_out}.")

@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from define.embedding import made_rows
+from define.embedding.contract import check_ids
 from define.embedding.tables import check_sizes
 from define.softmax.chunked import IGNORED
 
@@ -63,13 +64,12 @@ class OutputLayer(nn.Module, ABC):
             IndexError: If a target is neither a class nor `ignore_index` (checked on CPU only).
         """
         rows = self._rows(hidden)
+        check_ids(targets, "targets")
         if targets.shape != hidden.shape[:-1]:
             raise ValueError(
                 f"targets {tuple(targets.shape)} must have the leading dimensions of "
                 f"hidden {tuple(hidden.shape)}."
             )
-        if targets.dtype not in (torch.int64, torch.int32):
-            raise TypeError(f"targets must be int64 or int32, not {targets.dtype}.")
         flat = targets.flatten().long()
         if flat.device.type == "cpu":
             wrong = ((flat < 0) | (flat >= self.num_classes)) & (flat != self.ignore_index)

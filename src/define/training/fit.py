@@ -114,7 +114,7 @@ def fit(experiment: Experiment, run: Run, signals: StopSignals) -> dict[str, Any
                 use_distributed_sampler=False,  # it would shuffle the text
                 reload_dataloaders_every_n_epochs=1,  # else the first epoch's length stays
             )
-        except MisconfigurationException as error:  # an accelerator that is not there, for example
+        except (MisconfigurationException, ModuleNotFoundError) as error:  # no such accelerator
             raise ValueError(str(error)) from error
         try:
             trainer.fit(module, datamodule=_Batches(experiment), ckpt_path=checkpoints.path)
