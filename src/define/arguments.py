@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any, NoReturn, get_args
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
 from define.suggestions import did_you_mean
 
@@ -36,6 +36,7 @@ _SHORTER = (
         r"\2 is none of these: \1",
     ),
     (r"collections\.abc\.", ""),
+    (r"Callable\[\[.*?\], .*?\]", "Callable"),
     (r"<class 'NoneType'>", "null"),
     (r"<class '(?:\w+\.)*(\w+)'>", r"\1"),
 )
@@ -52,7 +53,7 @@ class Parser(ArgumentParser):
     """
 
     def __init__(self, *args: Any, short: tuple[str, ...] = (), **options: Any) -> None:  # noqa: ANN401
-        super().__init__(*args, **{"allow_abbrev": False, **options})
+        super().__init__(*args, **{"allow_abbrev": False, "formatter_class": _Formatter, **options})
         self.short = short
         if short:
             self.add_argument("--help-all", action=_HelpAll, help="show all options and exit")
@@ -152,6 +153,14 @@ class Parser(ArgumentParser):
         if found := _NO_CLASS.search(message):
             return did_you_mean(found[1], _class_names(self))
         return ""
+
+
+class _Formatter(DefaultHelpFormatter):
+    """Help with types that say something: not `<class 'Path'>` of an option that is a path."""
+
+    def _get_type_str(self, action: argparse.Action) -> str | None:
+        text = super()._get_type_str(action)
+        return None if text is not None and text.startswith("<class") else text
 
 
 class _HelpAll(argparse.Action):

@@ -43,7 +43,7 @@ def test_what_was_meant_is_asked(command, meant, capsys):
     ("options", "words"),
     [
         (("--embedding.depth", "abc"), "--embedding.depth: Expected int. Got value: abc."),
-        (("--embedding.map", "abc"), "--embedding.map: abc is none of these: int, Module."),
+        (("--embedding.map", "abc"), "--embedding.map: abc is none of these: int, Module, Callable."),
         (("--embedding", "define.LSTM"), "--embedding: Expected 'define.LSTM' to be a subclass of"),
         (("--data.tokens", "1.5"), "--data.tokens: 1.5 is none of these: int, null."),
     ],
@@ -130,3 +130,16 @@ def test_training_says_what_it_trains_and_what_comes_next(folder, tmp_path, cach
     assert first == f"{run}: DeFINE(50, 8); 1,622 parameters: {parts}"
     assert second == f"{run}: CPU, devices 1, numbers 32-true, learning rate 0.008, epochs 1"
     assert f"define generate {run}" in last and f"define.load('{run}')" in last
+
+
+def test_in_a_terminal_one_line_changes(folder, tmp_path, cache, capsys, monkeypatch):
+    monkeypatch.setattr(type(sys.stderr), "isatty", lambda _: True, raising=False)
+    main(arguments(folder, tmp_path / "run", "--training.epochs", "2"))
+    captured = capsys.readouterr()
+    assert re.search(r"\r\x1b\[Krun: epoch 1 of 2, +\d+%, loss .* tokens/s, ", captured.err)
+    assert "Epoch 0" not in captured.err + captured.out
+
+
+def test_types_that_say_nothing_are_left_out_of_help(capsys):
+    out = printed(capsys, "analyze", "--help")
+    assert "<class" not in out and "--output OUTPUT" in out

@@ -1,13 +1,13 @@
 """What training says while it runs, and what is logged of the model."""
 
 import logging
+import shutil
 import sys
 import time
 from datetime import timedelta
 from typing import Any, cast
 
 import lightning.pytorch as pl
-from lightning.pytorch.callbacks import TQDMProgressBar
 
 from define.training.experiment import Experiment
 from define.training.module import TrainingModule
@@ -18,17 +18,20 @@ __all__ = ["Measured", "display"]
 logger = logging.getLogger("define")
 
 
+_CLEAR = "\r\x1b[K"  # this line of a terminal
+
+
 def display(run: Run) -> pl.Callback:
-    """A progress bar in a terminal, and lines anywhere else."""
-    return TQDMProgressBar(refresh_rate=20) if sys.stdout.isatty() else _Lines(run.path.name)
+    """Says how training goes, on standard error."""
+    return _Lines(run.path.name, sys.stderr.isatty())
 
 
 class _Lines(pl.Callback):
-    """Logs how training goes, five lines an epoch; speed and time left are of this start."""
+    """Five lines an epoch, or one that changes in a terminal; speed and time are of this start."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._started, self._batches, self._tokens = 0.0, 0, 0
+    def __init__(self, name: str, changes: bool) -> None:
+        self._name, self._changes = name, changes
+        self._started, self._said, self._batches, self._tokens = 0.0, 0.0, 0, 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._started = time.monotonic()
@@ -47,23 +50,30 @@ class _Lines(pl.Callback):
             return
         self._batches += 1
         self._tokens += cast(TrainingModule, pl_module).count_tokens(batch)
-        if done % max(1, steps // 5) == 0:
+        now = time.monotonic()
+        if now - self._said > 0.5 if self._changes else done % max(1, steps // 5) == 0:
+            self._said = now
             loss = trainer.callback_metrics["train_loss"].item()
-            seconds = max(time.monotonic() - self._started, 1e-3)
+            seconds = max(now - self._started, 1e-3)
             ahead = steps * (cast(int, trainer.max_epochs) - trainer.current_epoch) - done
             left = timedelta(seconds=round(seconds / self._batches * ahead))
             rate = trainer.optimizers[0].param_groups[0]["lr"]
             speed = f"{self._tokens / seconds:,.0f} tokens/s, {left} left"
-            self._log(trainer, f"{done / steps:4.0%}, loss {loss:.2f}, rate {rate:.2g}, {speed}")
+            text = f"{done / steps:4.0%}, loss {loss:.2f}, rate {rate:.2g}, {speed}"
+            self._say(trainer, text, self._changes)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         perplexity = trainer.callback_metrics["valid_perplexity"].item()
         when = " before the first step" if trainer.sanity_checking else ""
-        self._log(trainer, f"validation perplexity {perplexity:.2f}{when}")
+        self._say(trainer, f"validation perplexity {perplexity:.2f}{when}")
 
-    def _log(self, trainer: pl.Trainer, text: str) -> None:
-        epoch = f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}"
-        logger.info("%s: %s, %s", self._name, epoch, text)
+    def _say(self, trainer: pl.Trainer, text: str, changes: bool = False) -> None:
+        text = f"{self._name}: epoch {trainer.current_epoch + 1} of {trainer.max_epochs}, {text}"
+        if self._changes and trainer.is_global_zero:
+            shown = text[: shutil.get_terminal_size().columns - 1] if changes else ""
+            print(_CLEAR + shown, end="", file=sys.stderr, flush=True)
+        if not changes:
+            logger.info(text)
 
 
 class Measured(pl.Callback):

@@ -1,7 +1,6 @@
 """Runs a training into a run folder."""
 
 import logging
-import sys
 import threading
 import warnings
 from collections.abc import Iterator
@@ -109,7 +108,7 @@ def fit(experiment: Experiment, run: Run, signals: StopSignals) -> dict[str, Any
                     Measured(experiment),
                 ],
                 enable_checkpointing=False,
-                enable_progress_bar=sys.stdout.isatty(),
+                enable_progress_bar=False,  # `display` says more
                 enable_model_summary=False,
                 use_distributed_sampler=False,  # it would shuffle the text
                 reload_dataloaders_every_n_epochs=1,  # else the first epoch's length stays
