@@ -10,7 +10,7 @@ from torch import Tensor
 
 from define.embedding.packing import Columns
 
-__all__ = ["encode", "grid_of", "is_prefix", "levels_of", "nearest", "spread_of"]
+__all__ = ["encode", "grid_of", "levels_of", "nearest", "part_of", "spread_of"]
 
 # Steps of the uniform quantizers of 1 to 8 bits that are best for a Gaussian of deviation 1 (Max
 # 1960, Table II, continued), over those with which equally frequent codes have deviation 1.
@@ -46,10 +46,11 @@ def grid_of(
 
 
 @lru_cache(maxsize=256)
-def is_prefix(columns: Columns) -> bool:
-    """Whether the columns that have bits are the first ones."""
+def part_of(columns: Columns, device: torch.device) -> slice | Tensor:
+    """The columns that have bits: a slice, which needs no copy, where they are the first ones."""
     bits = columns.each()
-    return all(bits[: len(bits) - bits.count(0)])
+    count = len(bits) - bits.count(0)
+    return slice(count) if all(bits[:count]) else levels_of(columns, device, torch.float32)[0]
 
 
 def spread_of(bits: Sequence[int], like: Tensor) -> Float[Tensor, " bits"]:

@@ -32,10 +32,10 @@ class Columns(NamedTuple):
 
 
 @lru_cache(maxsize=256)
-def _layout(columns: Columns, device: torch.device) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
-    """Of each column that has bits: its bytes, its shift within the first, and its mask.
+def _layout(columns: Columns, device: torch.device) -> tuple[Tensor, Tensor, Tensor, bool]:
+    """Of each column that has bits: its first byte, its shift within it, and its mask.
 
-    The second byte is None where no column crosses the border of one, as with 1, 2, 4 or 8 bits.
+    Last, whether a column crosses the border of a byte: none does with 1, 2, 4 or 8 bits.
     """
     starts, start = [], 0
     for number in columns.each():
@@ -46,10 +46,7 @@ def _layout(columns: Columns, device: torch.device) -> tuple[Tensor, Tensor | No
     # 16-bit words, half the traffic of wider ones: a sign that is shifted in is masked out.
     shift = torch.tensor([s % 8 for s, _ in used], dtype=torch.int16, device=device)
     mask = torch.tensor([2**b - 1 for _, b in used], dtype=torch.int16, device=device)
-    second = None
-    if any(s % 8 + b > 8 for s, b in used):
-        second = (first + 1).clamp_max(columns.width() - 1)
-    return first, second, shift, mask
+    return first, shift, mask, any(s % 8 + b > 8 for s, b in used)
 
 
 def pack(codes: Int[Tensor, "rows columns"], columns: Columns) -> UInt8[Tensor, "rows width"]:
@@ -59,7 +56,7 @@ def pack(codes: Int[Tensor, "rows columns"], columns: Columns) -> UInt8[Tensor, 
         codes: Numbers, of those columns alone that have bits.
         columns: All of them.
     """
-    first, _, shift, _ = _layout(columns, codes.device)
+    first, shift, *_ = _layout(columns, codes.device)
     words = codes.int() << shift.int()  # a column crosses at most one border of bytes
     packed = words.new_zeros(len(codes), columns.width() + 1)
     packed.index_add_(1, first, words & 255)  # no bit is set twice: the sum is the union
@@ -75,9 +72,9 @@ def unpack(
         return packed
     if set(columns.bits) == {4}:  # the lower half of a byte first
         return torch.stack([packed & 15, packed >> 4], -1).flatten(1)[:, : columns.size]
-    first, second, shift, mask = _layout(columns, packed.device)
-    bytes_ = packed.T.contiguous()  # whole columns are copied several times faster
-    codes = bytes_.index_select(0, first).short()
-    if second is not None:
-        codes |= bytes_.index_select(0, second).short() << 8
+    first, shift, mask, crosses = _layout(columns, packed.device)
+    words = packed.T.contiguous().short()  # whole columns are copied several times faster
+    if crosses:
+        words[:-1] |= words[1:] << 8
+    codes = words.index_select(0, first)
     return codes.bitwise_right_shift_(shift[:, None]).bitwise_and_(mask[:, None]).mT

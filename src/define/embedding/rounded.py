@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import groupby
 from math import ceil
 from typing import cast
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from define.embedding.base import Embedding
 from define.embedding.clusters import k_means, nearest_rows
-from define.embedding.levels import encode, grid_of, is_prefix, levels_of, nearest, spread_of
+from define.embedding.levels import encode, grid_of, levels_of, nearest, part_of, spread_of
 from define.embedding.packing import Columns, pack, unpack
 from define.embedding.target import Target, principal_axes
 
@@ -182,7 +183,7 @@ class RoundedEmbedding(Embedding):
         return (self.num_embeddings,) if self.sizes is None else self.sizes
 
     def _stored(self, k: int) -> tuple[Tensor, Tensor]:
-        return self.get_buffer(f"codes_{k}"), self.get_buffer(f"scales_{k}")
+        return getattr(self, f"codes_{k}"), getattr(self, f"scales_{k}")
 
     def _parts(self, ids: Tensor) -> tuple[Tensor | None, list[tuple[int, Tensor]]]:
         """An order of `ids` by classes, and of each class among them its rows in that order."""
@@ -196,7 +197,8 @@ class RoundedEmbedding(Embedding):
         near = self.classes.unfold(0, width, 1)[start]
         within = torch.arange(width, dtype=torch.uint8, device=ids.device)
         first, own = ((x - start)[:, None].to(torch.uint8) for x in (block * _BLOCK, ids))
-        earlier = (near == classes[:, None]) & (within >= first) & (within < own)
+        # From the block's first id on and before the own one: unsigned numbers wrap.
+        earlier = (near == classes[:, None]) & (within - first < own - first)
         order = classes.argsort()
         places = (self.before[block, classes.long()] + earlier.sum(1))[order]
         counts = torch.bincount(classes, minlength=len(self._bits)).tolist()
@@ -205,11 +207,14 @@ class RoundedEmbedding(Embedding):
     def rows(self, ids: Int[Tensor, " rows"]) -> Float[Tensor, "rows features"]:
         order, parts = self._parts(ids)
         axes, (steps, lowest) = self._small(self.axes) if self.rotate else None, self._grid()
-        found = [self._class_rows(k, place, axes, steps[k], lowest[k]) for k, place in parts]
+        found = [self._coordinates(k, place, steps[k], lowest[k]) for k, place in parts]
         if not found:
             return self.deviations.new_zeros(0, self.embedding_dim)
-        rows = found[0] if len(found) == 1 else torch.cat(found)
-        rows = rows if order is None else rows.index_select(0, order.argsort())
+        # One product with the axes for all classes of the same first columns.
+        same = groupby(found, lambda each: getattr(each[0], "stop", id(each[0])))
+        made = [self._joined([*group], axes) for _, group in same]
+        rows = made[0] if len(made) == 1 else torch.cat(made)
+        rows = rows if order is None else torch.empty_like(rows).index_copy(0, order, rows)
         return rows + self._centre_rows(ids) if self.num_centres else rows
 
     def _small(self, table: "RoundedEmbedding") -> Tensor:
@@ -234,45 +239,42 @@ class RoundedEmbedding(Embedding):
             if size:
                 places = self.before[block, k] + ((self.classes[near] == k) & earlier).sum(1)
                 place = places.clamp_max(size - 1)
-                rows = self._class_rows(k, place, axes, steps[k], lowest[k])
+                rows = self._joined([self._coordinates(k, place, steps[k], lowest[k])], axes)
                 total = total + rows.masked_fill((classes != k)[:, None], 0.0)
         return total + self._centre_rows(ids) if self.num_centres else total
 
-    def _class_rows(
-        self, k: int, place: Tensor, axes: Tensor | None, steps: Tensor, lowest: Tensor
-    ) -> Tensor:
-        """Rows of a class in the embedding's width, from the step and lowest level of columns."""
+    def _coordinates(
+        self, k: int, place: Tensor, steps: Tensor, lowest: Tensor
+    ) -> tuple[slice | Tensor, Tensor]:
+        """Rows of a class in the columns that it has bits for, from their steps and levels."""
         codes, scales = self._stored(k)
         codes = codes.index_select(0, place)
         # Read as 16-bit numbers before rows are taken: `vmap` of torch 2.11 cannot do it after.
         scales = scales.view(torch.float16).index_select(0, place).to(steps.dtype)
-        columns, prefix = self._bits[k], is_prefix(self._bits[k])
-        scales = self._widened(scales) if scales.shape[1] > 1 else scales
-        values = unpack(codes, columns) if codes.shape[1] else codes
-        if prefix:  # Bits fall from axis to axis, mostly: the first ones, which need no copy.
-            part = slice(values.shape[1])
-        else:
-            part = levels_of(columns, steps.device, steps.dtype)[0]
-        values = torch.addcmul(lowest[part], values.to(steps.dtype), steps[part])
-        if scales.shape[1]:
-            values = values * (scales[:, part] if scales.shape[1] > 1 else scales)
+        part = part_of(self._bits[k], steps.device)
+        values = unpack(codes, self._bits[k]) if codes.shape[1] else codes
+        values = (values.to(steps.dtype) * steps[part]).add_(lowest[part])
+        if scales.shape[1] > 1:
+            scales = self._widened(scales)[:, part]
+        return part, values * scales if scales.shape[1] else values
+
+    def _joined(self, found: list[tuple[slice | Tensor, Tensor]], axes: Tensor | None) -> Tensor:
+        """Rows in the embedding's width from coordinates in the same columns."""
+        part, values = found[0]
+        if len(found) > 1:
+            values = torch.cat([each.mT for _, each in found], 1).mT
         if axes is not None:
             return torch.addmm(self.mean, values, axes[part])
         if values.shape[1] == self.columns:
             return values
         used = torch.arange(self.columns, device=values.device)[part]
-        return values.new_zeros(len(place), self.columns).index_copy(1, used, values)
+        return values.new_zeros(len(values), self.columns).index_copy(1, used, values)
 
     def _grid(self) -> tuple[Tensor, Tensor]:
         """Steps and lowest levels of all classes (classes, columns), at scale 1."""
         deviations = self.deviations.repeat_interleave(self.group_size, 1)[:, : self.columns]
         steps, lowest = grid_of(self._bits, deviations.device, deviations.dtype)
         return steps * deviations, lowest * deviations
-
-    def _levels(self, k: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Of the columns with bits: which, the highest code, and the step at scale 1."""
-        used, levels, _ = levels_of(self._bits[k], self.deviations.device, self.deviations.dtype)
-        return used, levels, self._grid()[0][k, used]
 
     def _widened(self, scales: Tensor) -> Tensor:
         size = self.scale_size or self.columns
@@ -327,29 +329,26 @@ class RoundedEmbedding(Embedding):
 
     def _encode(self, k: int, place: Tensor, values: Tensor) -> None:
         """Sets the given rows of a class to the nearest that there are."""
-        used, levels, steps = self._levels(k)
+        used, levels, _ = levels_of(self._bits[k], self.deviations.device, self.deviations.dtype)
         if not len(used):
             return
-        shared, spans = (used // (self.scale_size or self.columns)).unique_consecutive(
-            return_counts=True
-        )
+        values, steps = values[:, used], self._grid()[0][k, used]
         stored_codes, stored_scales = self._stored(k)
-        if not stored_scales.shape[1]:
-            codes = nearest(values[:, used], levels, steps)
-            stored_codes[place] = pack(codes.int(), self._bits[k])
-            return
-        codes, scales = encode(values[:, used], levels, steps, spans.tolist())
+        if stored_scales.shape[1]:
+            shared = used // (self.scale_size or self.columns)
+            shared, spans = shared.unique_consecutive(return_counts=True)
+            codes, scales = encode(values, levels, steps, spans.tolist())
+            stored_scales[place[:, None], shared] = scales.half().view(torch.int16)
+        else:
+            codes = nearest(values, levels, steps).int()
         stored_codes[place] = pack(codes, self._bits[k])
-        stored_scales[place[:, None], shared] = scales.half().view(torch.int16)
 
     @torch.no_grad()
     def set_own_rows(self, ids: Tensor, rows: Tensor) -> None:
         """Rounds the rows anew, each at a scale of its own."""
         coordinates = rows.to(self.deviations)
         if self.num_centres:
-            self.nearest[ids] = nearest_rows(coordinates, self.centres.whole_table()).to(
-                torch.uint8
-            )
+            self.nearest[ids] = nearest_rows(coordinates, self.centres.whole_table()).byte()
             coordinates = coordinates - self._centre_rows(ids)
         if self.rotate:
             inverse = torch.linalg.pinv(self.axes.whole_table().double()).to(coordinates)
