@@ -43,7 +43,10 @@ def test_what_was_meant_is_asked(command, meant, capsys):
     ("options", "words"),
     [
         (("--embedding.depth", "abc"), "--embedding.depth: Expected int. Got value: abc."),
-        (("--embedding.map", "abc"), "--embedding.map: abc is none of these: int, Module, Callable."),
+        (
+            ("--embedding.map", "abc"),
+            "--embedding.map: abc is none of these: int, Module, Callable.",
+        ),
         (("--embedding", "define.LSTM"), "--embedding: Expected 'define.LSTM' to be a subclass of"),
         (("--data.tokens", "1.5"), "--data.tokens: 1.5 is none of these: int, null."),
     ],
@@ -117,19 +120,17 @@ def test_the_version(capsys):
 
 def test_training_says_what_it_trains_and_what_comes_next(folder, tmp_path, cache, caplog):
     with caplog.at_level(logging.INFO, "define"):
-        main(arguments(folder, run := tmp_path / "run", "--training.length", "50"))
+        main(arguments(folder, run := tmp_path / "a run", "--training.length", "50"))
     first, second, *between, last = caplog.messages
     lines = [text for text in between if "loss" in text]
-    line = (
-        r"run: epoch 1 of 1, +\d+%, loss [\d.]+, rate [\d.e-]+, [\d,]+ tokens/s, \d+:\d\d:\d\d left"
-    )
+    line = r"a run: epoch 1 of 1, +\d+%, loss [\d.]+, rate [\d.e-]+, [\d,]+ tokens/s, [\d:]+ left"
     assert len(lines) >= 4 and all(re.fullmatch(line, text) for text in lines)
     assert lines[-1].endswith(" 0:00:00 left")
     # An LSTM of 8 x 8: 4 x 8 x (8 + 8 + 2); the Map of 50 x 8 and a bias for each word.
     parts = "596 of the unit, 576 of the context model, 450 of input and output"
     assert first == f"{run}: DeFINE(50, 8); 1,622 parameters: {parts}"
     assert second == f"{run}: CPU, devices 1, numbers 32-true, learning rate 0.008, epochs 1"
-    assert f"define generate {run}" in last and f"define.load('{run}')" in last
+    assert f"define generate '{run}'," in last and f"define.load('{run}')" in last
 
 
 def test_in_a_terminal_one_line_changes(folder, tmp_path, cache, capsys, monkeypatch):

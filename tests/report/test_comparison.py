@@ -2,7 +2,7 @@ import math
 import subprocess
 import sys
 from dataclasses import replace
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import pytest
 from matplotlib.legend import Legend
@@ -10,6 +10,7 @@ from matplotlib.text import Text
 
 from define.measures import RunSummary
 from define.report import comparison_figure, draw_comparison
+from define.report.comparison import panels
 from define.report.style import drawing, lines
 from define.report.svg import Canvas
 
@@ -67,6 +68,17 @@ def _shown(text, box, figure):
                 middle = (box.x0 + box.x1, box.y0 + box.y1)[axis] / 2
                 return low - 2 <= middle <= high + 2
     return True
+
+
+def test_ticks_of_tiny_models_stand_apart():
+    sizes = {"unit": 0, "context": 2176, "input_output": 6477}
+    tiny = [replace(run, **sizes) for run in runs(1)]
+    (panel,) = (panel for panel in panels(tiny) if panel.name == "perplexity")
+    figure = panel.figure(tiny, lines("a"))
+    digits = [box for text, box in texts(figure) if text.get_text().startswith("0.00")]
+    assert len(digits) > 2
+    for one, other in combinations(digits, 2):
+        assert not one.padded(3).overlaps(other)
 
 
 @pytest.mark.parametrize(("count", "first"), [(1, 400.0), (3, 10.0), (6, 400.0), (12, 1e5)])

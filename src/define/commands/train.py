@@ -1,6 +1,7 @@
 """Train a model by a recipe, or go on with a run that was stopped."""
 
 import logging
+import shlex
 import sys
 import textwrap
 from pathlib import Path
@@ -91,9 +92,10 @@ def _say_what(experiment: "Experiment[Any, Any, Any]", run: "Run") -> None:
 def _say_next(experiment: "Experiment[Any, Any, Any]", run: "Run") -> None:
     """Says where everything is, and what can be done with it."""
     verb = "generate" if hasattr(experiment.corpus, "counts") else "translate"
+    path = shlex.quote(str(run.path))
     logger.info(
-        f"All of it is in {run.path}. Next: define {verb} {run.path}, define analyze {run.path}, "
-        f"define compare {run.path} OTHER; in Python define.load({str(run.path)!r})."
+        f"All of it is in {run.path}. Next: define {verb} {path}, define analyze {path}, "
+        f"define compare {path} OTHER; in Python define.load({str(run.path)!r})."
     )
 
 

@@ -11,17 +11,21 @@ MISSING = "–"  # stands where there is no number
 def printable(text: str) -> str:
     r"""A text with control characters and line ends written as in Python: no page can hold them.
 
+    So are marks that turn the direction of what follows.
+
     Example:
-        >>> printable("bell\x07")
-        'bell\\x07'
+        >>> printable("bell\x07 \u202eabc")
+        'bell\\x07 \\u202eabc'
     """
     if text.isprintable():
         return text
-    hidden = ("Cc", "Cs", "Zl", "Zp")
-    return "".join(
-        c.encode("unicode_escape").decode() if unicodedata.category(c) in hidden else c
-        for c in text
-    )
+    return "".join(c.encode("unicode_escape").decode() if _is_hidden(c) else c for c in text)
+
+
+def _is_hidden(character: str) -> bool:
+    turns = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
+    hidden = unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
+    return hidden or unicodedata.bidirectional(character) in turns
 
 
 def shorten(name: str, width: int) -> str:

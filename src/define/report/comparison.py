@@ -205,6 +205,9 @@ def _draw_by_size(
     axes: Axes, summaries: _Runs, styles: Sequence[Style], values: Sequence[float]
 ) -> None:
     """A point for each run; a bar joins those that differ in the seed alone."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(5))
     kinds: dict[tuple[object, str], list[tuple[float, float]]] = {}
     for run, value, own in zip(summaries, values, styles, strict=True):
         size = run.total / 1e6

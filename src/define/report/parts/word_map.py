@@ -69,7 +69,7 @@ def _figure(name: str, shown: WordMap, words: Sequence[str], spans: Tensor) -> F
     """One map, with as many labels as there is room, those of earlier words first."""
     from define.report.svg import Canvas
 
-    figure = new_figure(4.6)
+    figure = new_figure(1 + 3.6 * min(1.0, float(spans[1] / spans[0])))
     axes = figure.subplots()
     places = _in_units(shown)
     axes.scatter(*places.T.numpy(), s=6, color="#888888", linewidths=0)
