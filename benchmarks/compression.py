@@ -152,7 +152,7 @@ def row_means(table: Tensor, weights: Tensor, budget: int) -> Made:
     import faiss  # pyright: ignore[reportMissingImports]
 
     size, width = table.shape
-    count = min((budget - 2 * size) // (width + 2), 4000)  # more would take an hour
+    count = (budget - 2 * size) // (width + 2)
     points = table.numpy()
     means = faiss.Kmeans(width, count, niter=6, max_points_per_centroid=10**6)
     means.train(points, weights=(weights / weights.mean()).float().numpy())
@@ -175,7 +175,7 @@ def unit(table: Tensor, weights: Tensor, budget: int) -> Made:
     embedding = DeFINE(
         size, width, map=widths.map, expand_dim=widths.expand_dim, depth=1, max_groups=1
     )
-    fit_embedding(table, embedding, weights, rounds=4, batch_size=1024)
+    fit_embedding(table, embedding, weights)
     return embedding.weight.detach(), stored_bytes(embedding)
 
 

@@ -1,3 +1,6 @@
+import io
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -82,3 +85,23 @@ def test_the_command_compresses_word_vectors(tmp_path, capsys):
     report = (output / "README.md").read_text()
     assert "error by rank: 1-10 " in report and "nearest neighbours" in report
     assert "<svg" in (output / "compression.svg").read_text()
+
+
+class Gone(io.StringIO):
+    """A reader that has seen enough, as `head` has."""
+
+    def write(self, _):
+        raise BrokenPipeError
+
+    def fileno(self):
+        return os.open(os.devnull, os.O_WRONLY)
+
+
+def test_what_nobody_reads_is_written_all_the_same(tmp_path, monkeypatch):
+    np.save(tmp_path / "t.npy", table().numpy())
+    (tmp_path / "weights").write_text("1\n" * 300)
+    monkeypatch.setattr("sys.stdout", Gone())
+    output = ["--output", str(tmp_path / "small"), "--weights", str(tmp_path / "weights")]
+    with pytest.raises(SystemExit):
+        main(["compress", str(tmp_path / "t.npy"), "--share", "0.3", *output])
+    assert load_table(tmp_path / "small")[0].num_embeddings == 300

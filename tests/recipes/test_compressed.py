@@ -114,7 +114,7 @@ def test_a_large_change_is_written_on_request_alone(old, tmp_path, monkeypatch):
 def test_it_is_not_trained_on(old, tmp_path):
     main(["compress", str(old), "--share", "0.9", "--output", str(tmp_path / "small")])
     with pytest.raises(SystemExit) as exit:
-        main(["train", "text", "--data.path", "x", "--run", str(tmp_path / "small")])
+        main(["train", "text", "--data.path", str(tmp_path), "--run", str(tmp_path / "small")])
     assert "is a compressed run" in str(exit.value.code)
 
 

@@ -113,14 +113,15 @@ def command(parser: "ArgumentParser", args: list[str]) -> None:
     name = arguments.output.resolve().name
     with new_folder(arguments.output) as arguments.output:
         if is_run:
-            _compress_run(arguments, name)
+            report = _compress_run(arguments, name)
         elif arguments.model.is_dir():
-            _compress_model(arguments)
+            report = _compress_model(arguments)
         else:
-            _compress_table(arguments)
+            report = _compress_table(arguments)
+    print("\n".join(report))  # where nobody reads it, the folder is there all the same
 
 
-def _compress_model(arguments: "Namespace") -> None:
+def _compress_model(arguments: "Namespace") -> list[str]:
     from define.compression import rank_weights
     from define.huggingface import embedding_of, find_tables
     from define.huggingface.compress import compress, compress_to, load_plain
@@ -200,7 +201,7 @@ def _compress_model(arguments: "Namespace") -> None:
                 (arguments.output / name).unlink()
         tokenizer.save_pretrained(arguments.output)
     write_readme(arguments.output, new, report, _draw(smaller, arguments.output))
-    print("\n".join(report))
+    return report
 
 
 def _define(arguments: "Namespace") -> Any:  # noqa: ANN401
@@ -212,7 +213,7 @@ def _define(arguments: "Namespace") -> Any:  # noqa: ANN401
     return lambda size, width, padding_idx: DeFINE(size, width, padding_idx, **shape)
 
 
-def _compress_table(arguments: "Namespace") -> None:
+def _compress_table(arguments: "Namespace") -> list[str]:
     """A file of word vectors."""
     from define.compression import compress_table, rank_weights, read_vectors, save_table
     from define.report import SmallerTable
@@ -226,12 +227,11 @@ def _compress_table(arguments: "Namespace") -> None:
     name = arguments.model.name
     smaller = SmallerTable(name, table, found.embedding, weights, words, found.candidates)
     report = [str(found), f"{found.seconds:.1f} s", *smaller.report()]
-    _write_report(
-        arguments.output, f"{name} in {found.taken.bytes:,} bytes", report, [smaller], _TABLE_USE
-    )
+    title = f"{name} in {found.taken.bytes:,} bytes"
+    return _write_report(arguments.output, title, report, [smaller], _TABLE_USE)
 
 
-def _compress_run(arguments: "Namespace", name: str) -> None:
+def _compress_run(arguments: "Namespace", name: str) -> list[str]:
     from define.recipes.compressed import compress_run
     from define.recipes.loaded import load
     from define.report import SmallerTable
@@ -253,7 +253,9 @@ def _compress_run(arguments: "Namespace", name: str) -> None:
         before, after = done.perplexity
         report.append(f"validation perplexity {before:.2f} -> {after:.2f}")
         _check_change(not after <= 1.5 * before, report, arguments.accept)
-    _write_report(arguments.output, f"{name}: a run in fewer bytes", report, smaller, _RUN_USE)
+    return _write_report(
+        arguments.output, f"{name}: a run in fewer bytes", report, smaller, _RUN_USE
+    )
 
 
 def _row_weights(arguments: "Namespace") -> "Tensor | None":
@@ -265,7 +267,7 @@ def _row_weights(arguments: "Namespace") -> "Tensor | None":
     return given
 
 
-def _check_change(is_large: bool, report: "list[str]", accepted: bool) -> None:
+def _check_change(is_large: bool, report: list[str], accepted: bool) -> None:
     if is_large and not accepted:
         print("\n".join(report))
         raise ValueError(
@@ -275,13 +277,12 @@ def _check_change(is_large: bool, report: "list[str]", accepted: bool) -> None:
 
 
 def _write_report(
-    folder: Path, title: str, report: "list[str]", tables: "Sequence[SmallerTable]", use: str
-) -> None:
-    text = "\n".join(report)
+    folder: Path, title: str, report: list[str], tables: "Sequence[SmallerTable]", use: str
+) -> list[str]:
     _draw(tables, folder)
-    readme = _README.format(title=title, report=text, use=use)
+    readme = _README.format(title=title, report="\n".join(report), use=use)
     (folder / "README.md").write_text(readme, "utf-8")
-    print(text)
+    return report
 
 
 def _draw(tables: "Sequence[SmallerTable]", folder: Path) -> str:

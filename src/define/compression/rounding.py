@@ -54,7 +54,7 @@ class Compressed:
         return "\n".join(
             f"{'>' if candidate is self.taken else ' '} {candidate.name:{width}}  "
             f"{candidate.bytes:>12,} bytes ({candidate.bytes / self.table_bytes:.4f})  "
-            f"error {candidate.error:.4f}"
+            f"error {candidate.error:.3g}"
             for candidate in self.candidates
         )
 
@@ -128,7 +128,7 @@ def compress_table(
         seconds += time.perf_counter() - begun
         left = seconds / len(candidates) * (len(ways) - 1 - i)
         report(
-            f"{i + 1} of {len(ways)}: {name}: {candidates[-1].bytes:,} bytes, error {error:.4f}, "
+            f"{i + 1} of {len(ways)}: {name}: {candidates[-1].bytes:,} bytes, error {error:.3g}, "
             f"about {left:.0f} s left"
         )
     if best is None:
@@ -177,9 +177,9 @@ def _ways(target: Target, padding_idx: int | None, budget: int) -> Iterator[_Way
                     ) -> RoundedEmbedding | None:
                         return _in_axes(coordinates, target, padding_idx, budget, options)
 
-                    ways = f"principal axes ({axis_bits} bits), bits by weight"
-                    ways += "" if scale_size is None else ", no scales"
-                    yield ways + (f", {num_centres} centres" if num_centres else ""), in_axes
+                    less = "" if scale_size is None else ", no scales"
+                    less = f", {num_centres} centres" if num_centres else less
+                    yield f"bits by weight, axes of {axis_bits} bits{less}", in_axes
 
 
 def _in_axes(

@@ -63,7 +63,7 @@ class SmallerTable:
 
     def report(self) -> list[str]:
         """Lines on errors and neighbours."""
-        bands = ", ".join(f"{e.first:,}-{e.last:,} {e.error:.4f}" for e in self.errors)
+        bands = ", ".join(f"{e.first:,}-{e.last:,} {e.error:.3g}" for e in self.errors)
         found = self.neighbours
         count = found.before.shape[1]
         told = [
@@ -88,7 +88,7 @@ def compression_figure(tables: Sequence[SmallerTable]) -> Figure:
     It is made while :func:`~define.report.style.drawing` holds.
     """
     tried = next((table.candidates for table in tables if table.candidates), ())
-    heights = [2.7, 0.7 + 0.34 * len(tried)] if tried else [2.7]
+    heights = [2.7, 0.3 + 0.34 * len(tried)] if tried else [2.7]
     figure = new_figure(sum(heights))
     axes = figure.subplots(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
     _draw_bands(axes[0], tables)
@@ -115,12 +115,11 @@ def _draw_candidates(axes: Axes, tried: Sequence[Candidate]) -> None:
     places = range(len(tried))[::-1]
     axes.barh(places, [candidate.error for candidate in tried], color=SERIES[0], height=0.3)
     for place, candidate in zip(places, tried, strict=True):
-        text = f"{candidate.name}: {candidate.error:.4f}"
-        axes.text(0, place + 0.2, shown_name(text, 80), va="bottom", fontsize=8)
+        text = f"{candidate.name}: {candidate.error:.3g}"
+        axes.text(0, place + 0.2, text, va="bottom", fontsize=8)
     axes.set_ylim(-0.5, len(tried))
-    axes.set_yticks([])
-    axes.set_xlabel("weighted relative error")
-    axes.set_title("Ways that were tried, the first was taken", loc="left")
+    axes.set_axis_off()  # each bar has its number
+    axes.set_title("Weighted relative error; the first was taken", loc="left")
 
 
 def draw_compression(tables: Sequence[SmallerTable], path: Path) -> None:
