@@ -1,6 +1,5 @@
 """Training by two processes: they share the columns of the text, and a killed run resumes."""
 
-import contextlib
 import json
 import math
 import os
@@ -10,6 +9,7 @@ import sys
 import time
 
 import pytest
+import ranks
 import stress
 import torch
 from safetensors.torch import load_file
@@ -35,38 +35,13 @@ def noting(self):
 def stepping(self, batch):
     first or first.extend(batch[0][:, 0].tolist())
     steps.append(None)
-    if len(steps) == int(os.environ["KILLED_AT"]):
-        if self.trainer.global_rank == int(os.environ.get("DIES", -1)):
-            os.kill(os.getpid(), signal.SIGKILL)
-        elif self.trainer.global_rank == 0 and "DIES" not in os.environ:
-            os.killpg(0, signal.SIGKILL)
+    if len(steps) == 3 and self.trainer.global_rank == int(os.environ["DIES"]):
+        os.kill(os.getpid(), signal.SIGKILL)
     return step(self, batch)
 LanguageModeling.on_validation_epoch_end = noting
 LanguageModeling.training_step = stepping
 main(sys.argv[1:])
 """
-
-
-def start(folder, run, notes, *more, killed_at=0, make=arguments):
-    """Trains by two processes, to the end or until one kills both; what was written to stdout."""
-    script, out, err = (run.path.with_suffix(ending) for ending in (".py", ".out", ".err"))
-    script.write_text(SCRIPT)
-    command = make(folder, run.path, "--training.devices", "2", *more)
-    with out.open("w") as stdout, err.open("w") as stderr:
-        process = subprocess.Popen(
-            [sys.executable, str(script), *command],
-            stdout=stdout,
-            stderr=stderr,
-            env={**os.environ, "NOTES": str(notes), "KILLED_AT": str(killed_at)},
-            start_new_session=True,
-        )
-        try:
-            expected = -signal.SIGKILL if killed_at else 0
-            assert process.wait(timeout=900) == expected, err.read_text()
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # the second process would wait for ever
-    return out.read_text()
 
 
 def kill_at_step(monkeypatch, number, train):
@@ -86,8 +61,17 @@ def kill_at_step(monkeypatch, number, train):
 
 
 def test_two_processes_share_the_columns(folder, tmp_path):
-    run, notes = Run(tmp_path / "run"), tmp_path / "rank"
-    out = start(folder, run, notes, "--training.length", "20", "--cutoffs", "[10,30]")
+    run, script = Run(tmp_path / "run"), tmp_path / "run.py"
+    script.write_text(SCRIPT)
+    more = ("--training.devices", "2", "--training.length", "20", "--cutoffs", "[10,30]")
+    done = subprocess.run(
+        [sys.executable, str(script), *arguments(folder, run.path, *more)],
+        capture_output=True,
+        text=True,
+        timeout=900,
+        env={**os.environ, "NOTES": str(tmp_path / "rank"), "DIES": "-1"},
+    )
+    assert done.returncode == 0, done.stderr
     one, two = (json.loads((tmp_path / f"rank{rank}").read_text()) for rank in (0, 1))
     assert one["perplexity"] == two["perplexity"] and math.isfinite(one["perplexity"])
     setting = experiment(folder, length=20, cutoffs=(10, 30))
@@ -101,9 +85,8 @@ def test_two_processes_share_the_columns(folder, tmp_path):
     assert one["perplexity"] == pytest.approx(expected, rel=1e-5)
     summary = json.loads(run.summary.read_text())
     assert summary["tokens"] == 4 * (1999 // 4)
-    assert out.count("test ppl") == 1
-    err = run.path.with_suffix(".err").read_text()
-    assert err.count("epoch 1 of 1, validation perplexity") == 1
+    assert done.stdout.count("test ppl") == 1
+    assert done.stderr.count("epoch 1 of 1, validation perplexity") == 1
     assert [path.name for path in (run.path / "logs").iterdir()] == ["version_0"]
     saved = torch.load(run.checkpoint, weights_only=True)["processes"]
     assert not torch.equal(saved[0]["carried"][0][0], saved[1]["carried"][0][0])
@@ -116,11 +99,11 @@ def test_two_killed_processes_resume(folder, tmp_path):
         *("--training.checkpoint_minutes", "0", "--training.learning_rate", "1"),
         *("--training.optimizer", "define.training.AveragedSGD"),
     )
-    whole, again, notes = Run(tmp_path / "whole"), Run(tmp_path / "again"), tmp_path / "rank"
-    start(folder, whole, notes, *more)
-    start(folder, again, notes, *more, killed_at=15)  # in the second epoch of ten steps
+    whole, again = Run(tmp_path / "whole"), Run(tmp_path / "again")
+    ranks.train(folder, whole, *more)
+    ranks.train(folder, again, *more, killed_at=15)  # in the second epoch of ten steps
     assert again.checkpoint.exists() and not again.summary.exists()
-    start(folder, again, notes, *more)
+    ranks.train(folder, again, *more)
     assert again.weights.read_bytes() == whole.weights.read_bytes()
     ours, theirs = (torch.load(run.checkpoint, weights_only=True) for run in (again, whole))
     means = [c["optimizer_states"][0]["state"] for c in (ours, theirs)]
@@ -137,14 +120,14 @@ def test_shared_parameters_train_as_those_of_one_process_also_after_a_kill(
         *("--training.epochs", "2", "--training.length", "50", "--cutoffs", "[10,30]"),
         *("--training.checkpoint_minutes", "0", "--training.learning_rate", "0.002"),
     )
-    whole, first, last, notes = *map(Run, map(tmp_path.joinpath, "abc")), tmp_path / "rank"
+    whole, first, last = map(Run, map(tmp_path.joinpath, "abc"))
     shared = (*more, "--training.shard_parameters", "true")
     main(arguments(folder, whole.path, *more))
-    start(folder, first, notes, *shared, killed_at=15)
+    ranks.train(folder, first, *shared, killed_at=15)
     main(arguments(folder, first.path, *more))
     # In the second epoch of ten steps.
     kill_at_step(monkeypatch, 15, lambda: main(arguments(folder, last.path, *more)))
-    start(folder, last, notes, *shared)
+    ranks.train(folder, last, *shared)
     expected, theirs = load_file(whole.weights), checkpoint_of(whole)["optimizer_states"][0]
     for run in (first, last):
         for name, found in load_file(run.weights).items():
@@ -162,11 +145,11 @@ def transformer_xl(folder, run, *more):
 
 
 def test_a_transformer_xl_of_one_process_goes_on_with_two(folder, tmp_path, monkeypatch):
-    whole, run, notes = Run(tmp_path / "whole"), Run(tmp_path / "run"), tmp_path / "rank"
+    whole, run = Run(tmp_path / "whole"), Run(tmp_path / "run")
     more = ("--training.length", "50", "--training.learning_rate", "0.5")
     main(transformer_xl(folder, whole.path, *more))
     kill_at_step(monkeypatch, 4, lambda: main(transformer_xl(folder, run.path, *more)))
-    out = start(folder, run, notes, *more, make=transformer_xl)
+    out = ranks.train(folder, run, *more, make=transformer_xl)
     assert out.count("test ppl") == 1
     ours, theirs = (load_file(r.weights) for r in (run, whole))
     for name, expected in theirs.items():
@@ -177,7 +160,7 @@ def test_a_transformer_xl_of_one_process_goes_on_with_two(folder, tmp_path, monk
 def test_if_a_process_dies_the_other_ends_and_says_so(rank, folder, tmp_path):
     run, script, err = Run(tmp_path / "run"), tmp_path / "run.py", tmp_path / "err"
     script.write_text(SCRIPT)
-    notes = {"NOTES": str(tmp_path / "rank"), "KILLED_AT": "3", "DIES": str(rank)}
+    notes = {"NOTES": str(tmp_path / "rank"), "DIES": str(rank)}
     with err.open("w") as stderr:
         process = subprocess.Popen(
             [sys.executable, str(script), *arguments(folder, run.path, "--training.devices", "2")],
@@ -216,9 +199,9 @@ def test_a_run_goes_on_with_another_number_of_devices(folder, tmp_path, caplog):
         *("--training.checkpoint_minutes", "0", "--training.learning_rate", "1"),
         *("--training.optimizer", "torch.optim.SGD"),
     )
-    whole, run, notes = Run(tmp_path / "whole"), Run(tmp_path / "run"), tmp_path / "rank"
+    whole, run = Run(tmp_path / "whole"), Run(tmp_path / "run")
     main(arguments(folder, whole.path, *more))
-    start(folder, run, notes, *more, killed_at=15)
+    ranks.train(folder, run, *more, killed_at=15)
     main(arguments(folder, run.path, *more))
     assert "goes on after epoch 2" in caplog.text
     ours, theirs = (load_file(r.weights) for r in (run, whole))

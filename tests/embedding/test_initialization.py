@@ -10,7 +10,7 @@ from torch import nn
 from define import AdaptiveEmbedding, DeFINE, ProjectedEmbedding
 
 V = 1000
-WIDTHS = (64, 128, 256, 512, 1024)
+WIDTHS = (64, 256, 1024)
 
 
 def unit(width, depth, *, max_groups=16, map=64, k=256, **options):
@@ -26,7 +26,7 @@ def assert_scale_is_kept(embedding, overall=(0.93, 1.07), features=(0.7, 1.4), m
     assert means.square().mean().sqrt() < mean  # of each feature
 
 
-@pytest.mark.parametrize("depth", range(1, 16))
+@pytest.mark.parametrize("depth", [1, 2, 3, 5, 7, 11, 15])
 @pytest.mark.parametrize("width", WIDTHS)
 def test_at_every_width_and_depth(width, depth):
     assert_scale_is_kept(unit(width, depth, std=1.0 if depth % 2 else 0.1))
@@ -60,7 +60,7 @@ def test_for_every_variant_that_reads_the_map_vector(options, depth, std):
     assert_scale_is_kept(unit(256, depth, std=std, **options))
 
 
-@pytest.mark.parametrize("depth", [1, 3, 7, 15])
+@pytest.mark.parametrize("depth", [1, 3, 15])
 @pytest.mark.parametrize("max_groups", [1, 64])
 @pytest.mark.parametrize("skip", ["none", "residual"])
 @pytest.mark.parametrize("activation", [nn.ReLU, nn.GELU])

@@ -12,7 +12,6 @@ from torch import nn
 from define import AdaptiveEmbedding, AdaptiveSoftmax, DeFINE, ProjectedEmbedding, TiedSoftmax
 from define.data import Text
 from define.measures.counting import shapes_only
-from define.measures.paper import paper_rows
 from define.recipes import (
     wikipedia_25m,
     wikipedia_lstm_small,
@@ -40,66 +39,6 @@ class Sized:
 WIKITEXT_103 = Sized(267_735)
 
 cut = partial(AdaptiveEmbedding, cutoffs=[20_000, 40_000, 200_000])
-relu = partial(DeFINE, activation=nn.ReLU)
-
-
-def projected_bands(n):
-    return partial(cut, map_dim=n, div_value=1)
-
-
-LSTM_ROWS = {
-    "R1 standard": {"map_dim": 256, "embedding": nn.Embedding, "cutoffs": ()},
-    "R2 adaptive": {"map_dim": 256, "embedding": cut},
-    "R3 + DeFINE, N 3": {"map_dim": 256, "embedding": partial(relu, map=cut, max_groups=32)},
-    "R4 + DeFINE, N 7": {},
-    "R5 + DeFINE, N 11": {
-        "map_dim": 512,
-        "embedding": partial(relu, map=cut, depth=11, max_groups=512),
-    },
-}
-TRANSFORMER_ROWS = {
-    "n 410, published": {
-        "embedding": projected_bands(410),
-        "embedding_dim": 410,
-        "inner_dim": 2100,
-    },
-    **{f"n {n}": {"embedding": projected_bands(n)} for n in (384, 256, 128, 64)},
-    **{f"n {n} + DeFINE": {"map_dim": n} for n in (384, 256, 128, 64)},
-}
-
-
-@pytest.fixture(scope="module")
-def paper():
-    return {row.name: row for row in paper_rows() if row.table.startswith("Table")}
-
-
-@pytest.mark.parametrize(
-    ("recipe", "name", "options"),
-    [(wikitext_103_lstm, *row) for row in LSTM_ROWS.items()]
-    + [(wikitext_103, *row) for row in TRANSFORMER_ROWS.items()],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_every_row_of_the_tables(recipe, name, options, paper):
-    row = paper[name]
-    with shapes_only():
-        model = recipe(WIKITEXT_103, **options).model
-    counts = model.parameter_counts()
-    shared = 820 if recipe is wikitext_103 else 0  # attention's biases are not in the printed ones
-    assert counts.context - shared == row.ours.context
-    assert counts.input_output == row.ours.input_output
-    assert round((counts.context - shared) / 1e6, 2) == row.paper.context
-    assert round(counts.input_output / 1e6, 2) == row.paper.input_output
-    if row.exact:
-        assert counts.unit == 0
-        assert round((counts.total - shared) / 1e6, 2) == row.paper.total
-    else:  # ours has Reduce's path from the Map besides
-        unit = model.embedding
-        assert counts.unit == row.ours.unit + unit.map_dim * unit.embedding_dim
-        assert isinstance(unit.map, AdaptiveEmbedding)
-
-
-def test_all_rows_are_there(paper):
-    assert {*LSTM_ROWS, *TRANSFORMER_ROWS} == {*paper}
 
 
 def test_wikipedia_has_the_models_of_wikitext_103():

@@ -4,14 +4,13 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from define.commands.common import subjects_of
+from define.commands.common import summary_of
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
 
 def command(parser: "ArgumentParser", args: list[str]) -> None:
-    """Runs the command."""
     parser.add_argument(
         "runs",
         type=Path,
@@ -41,7 +40,10 @@ def command(parser: "ArgumentParser", args: list[str]) -> None:
 
     def read(path: Path) -> list[Subject]:
         if not is_checkpoint(path):
-            return subjects_of(path, arguments.data.path, arguments.split)
+            from define.recipes.settings import open_run
+
+            experiment, run = open_run(path, arguments.data.path)
+            return experiment.subjects(run, summary_of(run), arguments.split)
         from define.huggingface.checkpoint import read_checkpoint  # imports transformers
 
         return [read_checkpoint(path, arguments.table)]

@@ -1,7 +1,6 @@
-"""What the commands share: runs to analyze, tables of runs."""
+"""What the commands share of runs."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from define.readers import read_text
@@ -10,16 +9,8 @@ from define.untrusted import read_settings
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from define.measures import RunSummary, Subject
+    from define.measures import RunSummary
     from define.training import Run
-
-
-def subjects_of(folder: Path, data_path: Path | None, split: str) -> "list[Subject]":
-    """The embeddings of a trained run, to analyze."""
-    from define.recipes.settings import open_run
-
-    experiment, run = open_run(folder, data_path)
-    return experiment.subjects(run, summary_of(run), split)
 
 
 def embedding_name(recipe: str, settings: "Mapping[str, Any]") -> str:

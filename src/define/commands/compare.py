@@ -15,7 +15,6 @@ logger = logging.getLogger("define")
 
 
 def command(parser: "ArgumentParser", args: list[str]) -> None:
-    """Runs the command."""
     parser.add_argument("runs", type=Path, nargs="+", help="folders of runs")
     parser.add_argument("--figure", type=Path, default=Path("comparison.png"), help="PNG or SVG")
     parser.add_argument(

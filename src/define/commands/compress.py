@@ -36,7 +36,6 @@ run = define.load("FOLDER")  # and on the command line: define evaluate FOLDER""
 
 
 def command(parser: "ArgumentParser", args: list[str]) -> None:
-    """Runs the command."""
     parser.add_argument(
         "model",
         type=Path,

@@ -9,7 +9,6 @@ if TYPE_CHECKING:
 
 
 def command(parser: "ArgumentParser", args: list[str]) -> None:
-    """Runs the command."""
     parser.add_argument("run", type=Path, help="folder of the run")
     parser.add_argument("--split", default="test", help="train, valid or test")
     parser.add_argument(

@@ -8,7 +8,6 @@ if TYPE_CHECKING:
 
 
 def command(parser: "ArgumentParser", args: list[str]) -> None:
-    """Runs the command."""
     parser.add_argument("model", type=Path, help="folder of a run, or of a checkpoint")
     parser.add_argument("--output", type=Path, required=True, help="new folder for the result")
     parser.add_argument("--onnx", action="store_true", help="write an ONNX file too")

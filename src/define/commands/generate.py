@@ -8,7 +8,6 @@ if TYPE_CHECKING:
 
 
 def command(parser: "ArgumentParser", args: list[str]) -> None:
-    """Runs the command."""
     parser.add_argument("run", type=Path, help="folder of the run")
     parser.add_argument("--prompt", default="", help="text as the training text")
     parser.add_argument("--length", type=int, default=100, help="words to add")

@@ -8,7 +8,6 @@ if TYPE_CHECKING:
 
 
 def command(parser: "ArgumentParser", args: list[str]) -> None:
-    """Runs the command."""
     parser.add_argument("--json", action="store_true", help="JSON instead of the table")
     arguments = parser.parse_args(args)
     from define.measures.paper import paper_json, paper_rows, paper_table

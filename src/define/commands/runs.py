@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 
 def command(parser: "ArgumentParser", args: list[str]) -> None:
-    """Runs the command."""
     parser.add_argument(
         "folders", type=Path, nargs="*", default=[Path("runs")], help="runs, or folders of runs"
     )

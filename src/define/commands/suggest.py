@@ -7,7 +7,6 @@ if TYPE_CHECKING:
 
 
 def command(parser: "ArgumentParser", args: list[str]) -> None:
-    """Runs the command."""
     from define.measures.suggest import suggest
 
     parser.add_function_arguments(suggest)

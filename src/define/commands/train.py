@@ -18,7 +18,6 @@ logger = logging.getLogger("define")
 
 
 def command(parser: "ArgumentParser", args: list[str]) -> None:
-    """Runs the command."""
     if args[:1] in (["-h"], ["--help"]):
         print(_help())
         return

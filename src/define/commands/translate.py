@@ -9,7 +9,6 @@ if TYPE_CHECKING:
 
 
 def command(parser: "ArgumentParser", args: list[str]) -> None:
-    """Runs the command."""
     parser.add_argument("run", type=Path, help="folder of the run")
     parser.add_argument(
         "--num_beams", "--beams", type=int, default=4, help="width of the search, 1 is greedy"

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -22,7 +22,11 @@ from define.data.ids import (
 from define.data.subwords import Subwords
 from define.data.vocabulary import END_OF_LINE, UNKNOWN, Vocabulary
 
-__all__ = ["SPLITS", "Corpus", "Source", "Statistics"]
+if TYPE_CHECKING:
+    from define.data.pydocs import PyDocs
+    from define.data.text import Text
+
+__all__ = ["SPLITS", "Corpus", "Statistics"]
 
 SPLITS = ("train", "valid", "test")
 
@@ -79,29 +83,6 @@ class Statistics:
         )
 
 
-class Source(Protocol):
-    """Where a text is and what is to become of it; the attributes are those of `Text`."""
-
-    @property
-    def vocabulary(self) -> Path | None: ...
-    @property
-    def max_size(self) -> int | None: ...
-    @property
-    def min_count(self) -> int | None: ...
-    @property
-    def cache(self) -> Path | None: ...
-    @property
-    def tokens(self) -> int | None: ...
-    @property
-    def tokenizer(self) -> Literal["bpe"] | Path | None: ...
-    @property
-    def size(self) -> int: ...
-
-    def files(self, split: str) -> Sequence[Path]:
-        """The files of a split; raises a `FileNotFoundError` if there are none."""
-        ...
-
-
 class Corpus:
     """A vocabulary and the ids of each split.
 
@@ -112,7 +93,7 @@ class Corpus:
         ValueError: If it asks for fewer than one token.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: "Text | PyDocs") -> None:
         if source.tokens is not None and source.tokens < 1:
             raise ValueError(f"tokens={source.tokens} must be at least 1.")
         self._source = source

@@ -3,10 +3,11 @@
 import hashlib
 import re
 from array import array
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,6 @@ from define.data.subwords import Subwords
 from define.data.vocabulary import END_OF_LINE, UNKNOWN, Vocabulary, split_words
 
 __all__ = [
-    "Encoder",
     "SubwordIds",
     "WordIds",
     "learn_subword_ids",
@@ -29,33 +29,12 @@ _CHUNK = 1 << 22  # ids that are renumbered at a time
 _WORD = re.compile(rb"\n|[^ \t\n\r\x0b\x0c]+")
 
 
-class Encoder(Protocol):
-    """Turns blocks of text into numbers, one block after the other."""
-
-    @property
-    def replaced(self) -> int:
-        """Words of the text that became `<unk>`, up to now."""
-        ...
-
-    def __call__(self, block: bytes) -> tuple[np.ndarray, int]:
-        """The int32 numbers of a block, and how many words it has, line ends counted."""
-        ...
-
-
-class BadTextError(Exception):
-    """A fault of a text: in which line of the block, from 0, and what is wrong."""
-
-    def __init__(self, line: int, message: str) -> None:
-        super().__init__(line, message)
-        self.line = line
-        self.message = message
-
-
 class WordIds:
     """Turns the words of a text into their ids in a vocabulary, line ends into that of `<eos>`.
 
     Raises:
         ValueError: If the vocabulary has no `<eos>`.
+        KeyError: When it is called, for a word that is not there while `<unk>` is not either.
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
@@ -74,17 +53,7 @@ class WordIds:
 
     def __call__(self, block: bytes) -> tuple[np.ndarray, int]:
         words = split_words(block)
-        try:
-            ids = np.array(array("i", map(self._ids.__getitem__, words)))
-        except KeyError as error:
-            word = error.args[0].strip()
-            line = next(n for n, line in enumerate(block.split(b"\n")) if word in line.split())
-            raise BadTextError(
-                line,
-                f"{word.decode()!r} is not in the vocabulary, and neither is {UNKNOWN!r}, which "
-                f"would stand for it: add {UNKNOWN!r} to the vocabulary",
-            ) from None
-        return ids, len(words)
+        return np.array(array("i", map(self._ids.__getitem__, words))), len(words)
 
 
 class _Ids(dict[bytes, int]):
@@ -100,21 +69,14 @@ class _Ids(dict[bytes, int]):
         return self.unknown
 
 
-class _Numbers(dict[bytes, int]):
-    """A table in which a missing word gets the next number."""
-
-    def __missing__(self, word: bytes) -> int:
-        number = self[word] = len(self)
-        return number
-
-
 class _WordNumbers:
     """Numbers the words of a text in the order of their first use."""
 
     replaced = 0
 
     def __init__(self) -> None:
-        self.table = _Numbers()
+        self.table: defaultdict[bytes, int] = defaultdict()
+        self.table.default_factory = self.table.__len__  # a missing word gets the next number
 
     def __call__(self, block: bytes) -> tuple[np.ndarray, int]:
         words = split_words(block)
@@ -134,6 +96,9 @@ class SubwordIds:
         return ids, len(block.split()) + block.count(b"\n")
 
 
+Encoder = WordIds | _WordNumbers | SubwordIds
+
+
 def write_ids(
     files: Iterable[Path], encode: Encoder, target: Path, words: int | None = None
 ) -> tuple[dict[str, Any], np.ndarray]:
@@ -141,7 +106,7 @@ def write_ids(
 
     Args:
         files: The text, one file after the other.
-        encode: What makes ids of it.
+        encode: Gives the int32 numbers of a block of text, and how many words that has.
         target: Where they are written.
         words: The most words of the text to take, line ends counted. None: all.
 
@@ -160,8 +125,13 @@ def write_ids(
         for file, line, block in read_words(files, words):
             try:
                 ids, number = encode(block)
-            except BadTextError as error:
-                raise ValueError(f"{file}, line {line + error.line}: {error.message}.") from error
+            except KeyError as error:
+                word = error.args[0].strip()
+                line += next(n for n, x in enumerate(block.split(b"\n")) if word in x.split())
+                raise ValueError(
+                    f"{file}, line {line}: {word.decode()!r} is not in the vocabulary, and neither "
+                    f"is {UNKNOWN!r}, which would stand for it: add {UNKNOWN!r} to the vocabulary."
+                ) from None
             white = len(block) - len(block.translate(None, b" \t\n\r\x0b\x0c"))
             facts["words"] += number
             facts["characters"] += len(block.decode()) - white + number

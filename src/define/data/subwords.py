@@ -23,6 +23,8 @@ PADDING_TOKEN = "<pad>"
 _ENDS = (END_OF_LINE, "</s>", "<|endoftext|>", "[SEP]")  # as tokenizers of others call it
 _UNKNOWNS = (UNKNOWN, "[UNK]")
 _LARGEST = 1_000_000  # entries; the trainer takes memory for all of them at once
+# The most characters that get an entry: letters of foreign scripts do not fill the table.
+_CHARACTERS = 1000
 _MARK, _LITERAL_MARK = "▁", "\ue000"
 
 
@@ -74,7 +76,6 @@ class Subwords:
         size: int,
         *,
         special: Sequence[str] = (END_OF_LINE, UNKNOWN),
-        max_characters: int = 1000,
     ) -> "Subwords":
         """Learns byte-pair encoding: the most frequent merges of a text.
 
@@ -82,8 +83,6 @@ class Subwords:
             lines: Sentences; of all languages that share the vocabulary.
             size: Entries of the vocabulary: special tokens, characters and merges.
             special: Special tokens, which get the first ids in this order.
-            max_characters: The most characters that get an entry, the most frequent ones first; so
-                a few letters of a foreign script do not fill the table.
 
         Raises:
             ModuleNotFoundError: If `tokenizers` is not installed.
@@ -128,7 +127,7 @@ class Subwords:
             vocab_size=size,
             min_frequency=2,  # what occurs once teaches nothing
             special_tokens=list(special),
-            limit_alphabet=max_characters,
+            limit_alphabet=_CHARACTERS,
             show_progress=False,
         )
         tokenizer.train_from_iterator(lines, trainer)

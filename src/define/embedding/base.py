@@ -81,20 +81,19 @@ class Embedding(Member):
         check_ids(ids)
         if is_traced(ids):
             return self._traced(ids)
+        if ids.numel() and ids.device.type == "cpu":
+            for id_ in map(int, ids.aminmax()):
+                if not 0 <= id_ < self.num_embeddings:
+                    num_embeddings = self.num_embeddings
+                    raise IndexError(f"id {id_} is not within {num_embeddings=}.")
         bare = is_bare(self)
         if not (self._row_cache is None or self.training or torch.is_grad_enabled()) and bare:
-            if ids.numel() and ids.device.type == "cpu":
-                self._check_ids(*(int(id_) for id_ in ids.aminmax()))
             if (found := self._row_cache.look_up(self, ids)) is not None:
                 return found
         stops = self.shared_stops if bare else ()
         if stops == (self.num_embeddings,) and ids.numel():
-            if ids.device.type == "cpu":
-                self._check_ids(*(int(id_) for id_ in ids.aminmax()))
             return look_up(ids, self.made_rows())
         distinct, positions = torch.unique(ids, return_inverse=True)
-        if distinct.device.type == "cpu" and len(distinct):  # sorted: the ends tell it all
-            self._check_ids(int(distinct[0]), int(distinct[-1]))
         rows, start, i = [], 0, 0
         for stop in stops:
             j = int(torch.searchsorted(distinct, stop))
@@ -103,12 +102,6 @@ class Embedding(Member):
             start, i = stop, j
         rows.append(self.padded_rows(distinct[i:]))
         return F.embedding(positions, torch.cat(rows) if len(rows) > 1 else rows[0])
-
-    def _check_ids(self, *ids: int) -> None:
-        for id_ in ids:
-            if not 0 <= id_ < self.num_embeddings:
-                num_embeddings = self.num_embeddings
-                raise IndexError(f"id {id_} is not within {num_embeddings=}.")
 
     def _traced(self, ids: Tensor) -> Tensor:
         # A size that an exported program leaves open is not compared with anything.

@@ -53,10 +53,6 @@ class Band:
     @property
     def table(self) -> Tensor:
         """(stop - start, width), of a computed table as the step has it."""
-        return self.read()
-
-    def read(self) -> Tensor:
-        """The same as a method."""
         source = self.source
         table = source if isinstance(source, Tensor) else source.made_rows()
         if self.padding_idx is None:

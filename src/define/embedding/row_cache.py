@@ -63,8 +63,5 @@ class RowCache:
         self._owners[places] = ids
         self._slots[ids] = places.int()
 
-    def __deepcopy__(self, memo: dict[int, object]) -> "RowCache":
-        return RowCache(self.capacity)
-
     def __reduce__(self) -> tuple[type["RowCache"], tuple[int]]:
         return RowCache, (self.capacity,)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,7 +17,6 @@ __all__ = ["StepCache", "in_chunks", "is_bare", "look_up"]
 _CHUNK = 2048  # rows made at a time
 _KEPT = 2**21  # numbers kept for the gradient; what is beyond is computed again
 
-
 _steps = 0  # of all optimizers
 
 
@@ -27,6 +27,10 @@ def _count_step(*_: object) -> None:
 
 # A fused step changes parameters without counting up their versions.
 register_optimizer_step_post_hook(_count_step)
+
+
+def _version(tensor: Tensor) -> int:
+    return 0 if tensor.is_inference() else tensor._version
 
 
 class StepCache:
@@ -50,9 +54,7 @@ class StepCache:
     def get(self, module: nn.Module, name: object, make: Callable[[], Tensor]) -> Tensor:
         """What `make` gives from a module under a name, made anew if it may have changed."""
         parts = [*module.parameters(), *module.buffers()]
-        versions = [
-            (id(p), p.data_ptr(), p.dtype, 0 if p.is_inference() else p._version) for p in parts
-        ]
+        versions = [(id(p), p.data_ptr(), p.dtype, _version(p)) for p in parts]
         device = parts[0].device.type
         autocast = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device)
         modes = [part.training for part in module.modules()]
@@ -78,9 +80,6 @@ class StepCache:
 
     def _drop(self, name: object) -> None:
         self._values.pop(name, None)
-
-    def __deepcopy__(self, memo: dict[int, object]) -> "StepCache":
-        return StepCache(self._with_sums)
 
     def __reduce__(self) -> tuple[type["StepCache"], tuple[bool]]:
         return StepCache, (self._with_sums,)
@@ -124,46 +123,42 @@ def in_chunks(
         draws: Whether it draws random numbers.
         numbers: How many numbers a row holds for the gradient, roughly.
     """
-    plan = _Plan(function, ids, read, parameters, draws=draws, numbers=numbers)
+    tensors = [*([] if read is None else [read]), *parameters]
+    plan = _Plan(function, [ids] if read is None else [ids, read], tensors, draws, numbers)
     if torch.is_grad_enabled() and any(t.requires_grad for t in plan.tensors):
         return _Made.apply(plan, *plan.tensors)
     return torch.cat([function(*chunk) for chunk in plan.chunks()])
 
 
+@dataclass
 class _Plan:
     """How rows are made, and made again for their gradient."""
 
-    def __init__(
-        self,
-        function: Callable[..., Tensor],
-        ids: Tensor,
-        read: Tensor | None,
-        parameters: Sequence[nn.Parameter],
-        *,
-        draws: bool,
-        numbers: int,
-    ) -> None:
-        self.function, self.ids, self.read = function, ids, read
-        self.draws, self.numbers = draws, numbers
-        self.tensors: list[Tensor] = [*([] if read is None else [read]), *parameters]
-        self.versions = [0 if t.is_inference() else t._version for t in self.tensors]
-        device = ids.device.type
-        self.autocast = (torch.is_autocast_enabled(device), torch.get_autocast_dtype(device))
+    function: Callable[..., Tensor]
+    read: Sequence[Tensor]  # ids, and what there is besides
+    tensors: Sequence[Tensor]  # what gradients are asked of
+    draws: bool
+    numbers: int
+
+    def __post_init__(self) -> None:
+        self.versions = [_version(t) for t in self.tensors]
+        self.device = self.read[0].device
+        kind = self.device.type
+        self.autocast = (torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind))
         self.random: list[tuple[Tensor, ...]] = []
         self.kept: list[tuple[list[Tensor], Tensor]] = []
 
     def chunks(self) -> Iterator[list[Tensor]]:
-        parts = [self.ids] if self.read is None else [self.ids, self.read]
-        for start in range(0, len(self.ids), _CHUNK):
+        for start in range(0, len(self.read[0]), _CHUNK):
             with torch.enable_grad():  # gradients are asked of the parts
-                chunk = [part[start : start + _CHUNK] for part in parts]
+                chunk = [part[start : start + _CHUNK] for part in self.read]
             yield chunk
 
     @contextmanager
     def conditions(self, index: int | None = None) -> Iterator[None]:
         """Autocast as it was at first, and with an index the random numbers of that chunk."""
         enabled, dtype = self.autocast
-        device = self.ids.device
+        device = self.device
         # Without its cache: a cast made without gradient would be taken for one with it.
         with torch.autocast(device.type, dtype, enabled, cache_enabled=False):
             if index is None or not self.draws:
@@ -176,7 +171,7 @@ class _Plan:
                 yield
 
     def make(self) -> Tensor:
-        rows, held, device = [], 0, self.ids.device
+        rows, held, device = [], 0, self.device
         with self.conditions():
             for chunk in self.chunks():
                 if self.draws:
@@ -193,7 +188,7 @@ class _Plan:
 
     def gradients(self, upstream: Tensor) -> list[Tensor | None]:
         """The gradient of each of `tensors`; with a graph where one is wanted."""
-        if [0 if t.is_inference() else t._version for t in self.tensors] != self.versions:
+        if [_version(t) for t in self.tensors] != self.versions:
             raise RuntimeError(
                 "A parameter was changed in place between the forward and the backward pass of "
                 "rows that are computed from it."

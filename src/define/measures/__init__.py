@@ -1,25 +1,24 @@
 """Numbers about embeddings and trained runs: why embeddings work, and what they cost."""
 
-from define.measures.approximation import (
+from define.measures.bands import (
     BandError,
-    Neighbours,
+    FrequencyBand,
     band_errors,
-    changed_neighbours,
+    frequency_bands,
+    token_nll,
 )
-from define.measures.bands import FrequencyBand, frequency_bands, token_nll
 from define.measures.compare import comparison_table
 from define.measures.correlation import Correlation, correlation, embedding_scalars
 from define.measures.cost import Cost, EmbeddingCost, cost_table, embedding_costs
 from define.measures.counting import count_parameters, shapes_only
 from define.measures.layers import LayerCorrelation, group_correlation, layer_correlations
-from define.measures.neighbours import nearest_neighbours
+from define.measures.neighbours import Neighbours, changed_neighbours, nearest_neighbours
 from define.measures.rows import held
 from define.measures.similarity import Similarity, similarity
 from define.measures.subject import Subject, Translation
 from define.measures.summary import RunSummary
 from define.measures.table_file import is_checkpoint, read_table
-from define.measures.word_map import WordMap, word_map
-from define.measures.words import find_words, some_words
+from define.measures.words import WordMap, find_words, some_words, word_map
 
 __all__ = [
     "BandError",

@@ -1,4 +1,4 @@
-"""Perplexity by the frequency of the target: does a gain sit with rare words?"""
+"""Loss and error by the frequency of words: does a gain sit with rare ones?"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -7,11 +7,20 @@ from math import exp, nan
 import torch
 from torch import Tensor
 
-from define.measures.rows import evaluating
+from define.embedding.tables import evaluating
+from define.measures.rows import Table, row_chunks
 from define.models import LanguageModel
 from define.softmax.chunked import IGNORED
 
-__all__ = ["EDGES", "FrequencyBand", "frequency_bands", "perplexity", "token_nll"]
+__all__ = [
+    "EDGES",
+    "BandError",
+    "FrequencyBand",
+    "band_errors",
+    "frequency_bands",
+    "perplexity",
+    "token_nll",
+]
 
 EDGES = (10, 100, 300, 1_000, 3_000, 10_000, 30_000, 100_000)
 """Last rank of each band: fine enough for a vocabulary of 10,000 and for one of 267,735."""
@@ -89,6 +98,7 @@ def frequency_bands(
     )
 
 
+@torch.no_grad()
 def token_nll(
     model: LanguageModel, batches: Iterable[tuple[Tensor, Tensor]]
 ) -> tuple[Tensor, Tensor]:
@@ -109,3 +119,38 @@ def token_nll(
         raise ValueError("The text has no batches.")
     ids, losses = zip(*found, strict=True)
     return torch.cat(ids), torch.cat(losses)
+
+
+@dataclass(frozen=True)
+class BandError:
+    """Squared error of the rows from rank `first` to `last`, relative to their own squares."""
+
+    first: int
+    last: int
+    error: float
+
+
+@torch.no_grad()
+def band_errors(
+    table: Table, other: Table, weights: Tensor, edges: Sequence[int] = EDGES
+) -> tuple[BandError, ...]:
+    """The relative error of what stands for a table, by the frequency of the words.
+
+    Args:
+        table: The table (V, m).
+        other: What stands for it.
+        weights: (V,) frequencies, or what follows their order.
+        edges: Last rank of each band, rising.
+    """
+    off, size = [], []
+    for (_, rows), (_, others) in zip(row_chunks(table), row_chunks(other), strict=True):
+        rows = rows.double()
+        off.append((others.double() - rows).square().sum(1).cpu())
+        size.append(rows.square().sum(1).cpu())
+    order = weights.argsort(descending=True, stable=True).cpu()
+    errors, sizes = torch.cat(off)[order], torch.cat(size)[order]
+    stops = [*(edge for edge in edges if edge < len(order)), len(order)]
+    return tuple(
+        BandError(first + 1, last, float(errors[first:last].sum() / sizes[first:last].sum()))
+        for first, last in zip([0, *stops[:-1]], stops, strict=True)
+    )

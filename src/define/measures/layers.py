@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from define.embedding import Embedding
+from define.embedding.tables import evaluating
 from define.measures.correlation import Correlation, Moments
-from define.measures.rows import Table, checked_weights, evaluating
+from define.measures.rows import Table, checked_weights
 
 __all__ = [
     "LayerCorrelation",
@@ -62,6 +63,7 @@ def layer_correlations(
     return layers_by(embedding, [weights])[0]
 
 
+@torch.no_grad()
 def layers_by(
     embedding: Table, weightings: Sequence[Tensor | None]
 ) -> tuple[tuple[LayerCorrelation, ...], ...]:

@@ -1,4 +1,6 @@
-"""The words whose vectors point the same way."""
+"""The words whose vectors point the same way, and whether they still do."""
+
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -6,7 +8,7 @@ from torch import Tensor
 
 from define.measures.rows import Table, gather_rows, row_chunks, table_shape
 
-__all__ = ["nearest_neighbours"]
+__all__ = ["Neighbours", "changed_neighbours", "nearest_neighbours"]
 
 
 def nearest_neighbours(table: Table, ids: Tensor, count: int = 8) -> tuple[Tensor, Tensor]:
@@ -46,3 +48,45 @@ def nearest_neighbours(table: Table, ids: Tensor, count: int = 8) -> tuple[Tenso
         cosines, order = cosines.sort(dim=-1, descending=True, stable=True)
         cosines, found = cosines[:, : count + 1], found.gather(-1, order[:, : count + 1])
     return cosines[:, 1:], found[:, 1:]
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The nearest rows of some rows, before and after.
+
+    Args:
+        ids: The rows that were asked (rows).
+        before: Ids of their nearest rows by cosine (rows, count).
+        after: The same in what stands for the table.
+    """
+
+    ids: Tensor
+    before: Tensor
+    after: Tensor
+
+    @property
+    def kept(self) -> float:
+        """Share of the neighbours that are still among them."""
+        same = self.before[:, :, None] == self.after[:, None, :]
+        return float(same.any(-1).double().mean())
+
+
+@torch.no_grad()
+def changed_neighbours(
+    table: Table, other: Table, weights: Tensor, rows: int = 200, count: int = 5
+) -> Neighbours:
+    """Neighbours of some rows, spread evenly over the logarithm of their rank.
+
+    Args:
+        table: The table (V, m).
+        other: What stands for it.
+        weights: (V,) frequencies, or what follows their order.
+        rows: How many rows are asked; those that are zero have no neighbours.
+        count: Neighbours of each.
+    """
+    order = weights.argsort(descending=True, stable=True).cpu()
+    ranks = torch.logspace(0, torch.tensor(len(order)).log10().item(), rows).long().unique() - 1
+    ids = order[ranks.clamp(0, len(order) - 1)]
+    ids = ids[gather_rows(table, ids).any(1)]
+    before, after = (nearest_neighbours(each, ids, count)[1] for each in (table, other))
+    return Neighbours(ids, before, after)

@@ -17,12 +17,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import groupby
-from typing import cast
+from typing import Any, cast
 
 from torch import nn
 
 from define.embedding import AdaptiveEmbedding, DeFINE, Embedding
-from define.groups import Skip
 from define.measures.counting import count_parameters, shapes_only
 from define.measures.table import MISSING, text_table
 from define.models import LSTM, LanguageModel, TransformerXL
@@ -94,32 +93,10 @@ class PaperRow:
     note: str = ""
 
 
-def unit(
-    map: nn.Embedding | Embedding,
-    embedding_dim: int,
-    *,
-    expand_dim: int = 1024,
-    depth: int = 3,
-    max_groups: int = 16,
-    groups: Sequence[int] | None = None,
-    skip: Skip = "mix",
-    shuffle: bool = False,
-    reduce: bool = True,
-) -> DeFINE:
+def unit(map: nn.Embedding | Embedding, embedding_dim: int, **options: Any) -> DeFINE:  # noqa: ANN401
     """DeFINE as Section 3 describes it: Reduce reads the end of Expand alone."""
-    return DeFINE(
-        map.num_embeddings,
-        embedding_dim,
-        map=map,
-        expand_dim=expand_dim,
-        depth=depth,
-        max_groups=max_groups,
-        groups=groups,
-        skip=skip,
-        shuffle=shuffle,
-        reduce=reduce,
-        reduce_map=False,
-    )
+    size = map.num_embeddings
+    return DeFINE(size, embedding_dim, map=map, reduce_map=False, **options)
 
 
 def lstm(

@@ -1,18 +1,17 @@
 """Any embedding as chunks of rows: ours, `torch.nn.Embedding`, or a plain matrix."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from define.embedding import Embedding
+from define.embedding.tables import evaluating
 
 __all__ = [
     "Table",
     "checked_weights",
-    "evaluating",
     "gather_rows",
     "held",
     "row_chunks",
@@ -44,6 +43,7 @@ def table_shape(table: Table) -> tuple[int, int]:
     return matrix.shape[0], matrix.shape[1]
 
 
+@torch.no_grad()
 def row_chunks(table: Table, size: int = _ROWS) -> Iterator[tuple[Tensor, Tensor]]:
     """Ids and rows of a table in order, without gradients.
 
@@ -61,6 +61,7 @@ def row_chunks(table: Table, size: int = _ROWS) -> Iterator[tuple[Tensor, Tensor
             yield ids, matrix[ids[0] : ids[-1] + 1]
 
 
+@torch.no_grad()
 def gather_rows(table: Table, ids: Tensor) -> Tensor:
     """The rows of some ids, (words, m) float32 on the CPU, without gradients.
 
@@ -97,19 +98,6 @@ def held(table: Table, limit: int = _LIMIT) -> Table:
     for ids, chunk in row_chunks(table):
         rows[ids[0] : ids[-1] + 1] = chunk
     return rows
-
-
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """A module in evaluation mode and without gradients; its mode is put back afterwards."""
-    modes = [(part, part.training) for part in module.modules()]
-    try:
-        with torch.no_grad():
-            module.eval()
-            yield
-    finally:
-        for part, mode in modes:
-            part.training = mode
 
 
 def checked_weights(weights: Tensor | None, count: int) -> Tensor | None:

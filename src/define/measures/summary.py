@@ -1,23 +1,11 @@
 """What a training run leaves for comparisons: parameters, speed, perplexities."""
 
-import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 
-from define.files import write_text
 from define.readers import read_json
 
 __all__ = ["RunSummary"]
-
-_OPTIONAL = {
-    "settings",
-    "validations",
-    "peak_memory",
-    "valid_bleu",
-    "test_bleu",
-    "bleu_signature",
-    "texts",
-}
 
 
 @dataclass(frozen=True)
@@ -83,14 +71,9 @@ class RunSummary:
         """All parameters."""
         return self.unit + self.context + self.input_output
 
-    def to_json(self, path: str | Path) -> None:
-        """Writes the summary to a file."""
-        text = json.dumps(asdict(self), indent=2, ensure_ascii=False)
-        write_text(path, text + "\n")
-
     @classmethod
     def from_json(cls, path: str | Path) -> "RunSummary":
-        """Reads a summary that :meth:`to_json` wrote.
+        """Reads the `summary.json` of a run.
 
         Raises:
             FileNotFoundError: If there is no such file.
@@ -101,7 +84,7 @@ class RunSummary:
         if not isinstance(content, dict):
             raise ValueError(f"{path} must hold one JSON object, not a {type(content).__name__}.")
         names = {field.name for field in fields(cls)}
-        if missing := sorted(names - content.keys() - _OPTIONAL):
+        if missing := sorted(names - content.keys() - _optional()):
             raise ValueError(f"{path} lacks the field {missing[0]!r}.")
         if unknown := sorted(content.keys() - names):
             raise ValueError(f"{path} has the unknown field {unknown[0]!r}.")
@@ -123,10 +106,14 @@ def _checked(path: str | Path, name: str, kind: object, value: object) -> object
         (kind is str and isinstance(value, str))
         or (kind is int and _is_number(value) and isinstance(value, int))
         or (kind not in (str, int) and _is_number(value))
-        or (name in ("test_perplexity", *_OPTIONAL) and value is None)
+        or (value is None and name in {"test_perplexity"} | _optional())
     ):
         return value
     raise ValueError(f"{path} has {value!r} in the field {name!r}.")
+
+
+def _optional() -> set[str]:
+    return {field.name for field in fields(RunSummary) if field.default is not MISSING}
 
 
 def _is_number(value: object) -> bool:

@@ -1,6 +1,5 @@
 """Language models on text."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,7 @@ import torch
 
 from define.data import PyDocs, Text
 from define.embedding import DeFINE
-from define.recipes.models import MakeEmbedding, Tie, lstm
+from define.recipes.models import MakeEmbedding, lstm
 from define.training import LanguageModelExperiment, Training
 
 __all__ = ["pydocs", "text"]
@@ -23,18 +22,11 @@ def lstm_experiment(
     embedding_std: float = 0.2,
     hidden_size: int = 200,
     num_layers: int = 2,
-    output_size: int | None = None,
-    narrow: bool = False,
     dropout: float = 0.2,
-    input_dropout: float | None = None,
-    output_dropout: float | None = None,
-    weight_dropout: float = 0.0,
-    word_dropout: float = 0.0,
-    cutoffs: Sequence[int] = (),
-    tie: Tie = "map",
     training: Training = Training(learning_rate=0.008, unit_rate=0.1),
     start_from: Path | None = None,
     seed: int = 1,
+    **options: Any,  # noqa: ANN401
 ) -> LanguageModelExperiment:
     """An LSTM language model with tied output: the parent of the recipes.
 
@@ -46,21 +38,11 @@ def lstm_experiment(
             whatever its kind.
         hidden_size: Width of the LSTM.
         num_layers: Layers of the LSTM.
-        output_size: Width of its last layer; `hidden_size` if omitted.
-        narrow: Whether the last layer is instead as wide as the table that the output is tied to;
-            where the two differ, the output projects to the table's width.
         dropout: Locked dropout between the layers.
-        input_dropout: Locked dropout before them; as between them if omitted.
-        output_dropout: Locked dropout after them; as between them if omitted.
-        weight_dropout: Dropout of hidden-to-hidden weights.
-        word_dropout: Dropout of whole words from the table, that of the Map with DeFINE.
-        cutoffs: First id of each further band of an adaptive softmax; exact full softmax if
-            empty.
-        tie: Whether the output reads the Map, what the `embedding` computes, or that in the
-            `first-band` of the softmax alone.
         training: How to train.
         start_from: Folder of a run of the same model whose best weights training begins with.
         seed: Of initialization and training.
+        options: Of `define.recipes.models.lstm`.
     """
     torch.manual_seed(seed)
     model = lstm(
@@ -70,15 +52,8 @@ def lstm_experiment(
         embedding_std=embedding_std,
         hidden_size=hidden_size,
         num_layers=num_layers,
-        output_size=output_size,
-        narrow=narrow,
         dropout=dropout,
-        input_dropout=input_dropout,
-        output_dropout=output_dropout,
-        weight_dropout=weight_dropout,
-        word_dropout=word_dropout,
-        cutoffs=cutoffs,
-        tie=tie,
+        **options,
     )
     return LanguageModelExperiment(
         model=model, data=data, training=training, seed=seed, start_from=start_from

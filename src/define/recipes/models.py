@@ -77,14 +77,17 @@ def lstm(
         hidden_size: Width of the layers.
         num_layers: Number of layers.
         output_size: Width of the last layer; `hidden_size` if omitted.
-        narrow: Whether the last layer is instead as wide as the table that the output is tied to.
+        narrow: Whether the last layer is instead as wide as the table that the output is tied to;
+            where the two differ, the output projects to the table's width.
         dropout: Locked dropout between the layers.
         input_dropout: Locked dropout before them; as between them if omitted.
         output_dropout: Locked dropout after them; as between them if omitted.
         weight_dropout: Dropout of hidden-to-hidden weights.
         word_dropout: Dropout of whole words from the table, that of the Map with DeFINE.
-        cutoffs: First id of each further band of the softmax, for an embedding of one table.
-        tie: What the output reads, see `Tie`.
+        cutoffs: First id of each further band of an adaptive softmax, for an embedding of one
+            table; exact full softmax if empty.
+        tie: Whether the output reads the Map, what the `embedding` computes, or that in the
+            `first-band` of the softmax alone.
     """
     module = embedding(num_embeddings, embedding_dim)
     draw(module, embedding_std)

@@ -135,16 +135,7 @@ def penn_treebank_finetune(
 
 def penn_treebank_small(
     data: Text,
-    embedding: MakeEmbedding = lambda num_embeddings, embedding_dim: DeFINE(
-        num_embeddings, embedding_dim, map=96, expand_dim=384, depth=3, max_groups=8
-    ),
-    embedding_dim: int = 200,
-    embedding_std: float = 0.2,
-    hidden_size: int = 200,
-    num_layers: int = 2,
     output_size: int = 200,
-    narrow: bool = False,
-    dropout: float = 0.2,
     input_dropout: float = 0.2,
     output_dropout: float = 0.2,
     weight_dropout: float = 0.2,
@@ -154,21 +145,14 @@ def penn_treebank_small(
     **options: Any,  # noqa: ANN401
 ) -> LanguageModelExperiment:
     """AWD-LSTM at the scale of one CPU core: 2 layers of 200, milder dropout, adaptive softmax."""
-    return penn_treebank(
+    return lstm_experiment(
         data,
-        embedding=embedding,
-        embedding_dim=embedding_dim,
-        embedding_std=embedding_std,
-        hidden_size=hidden_size,
-        num_layers=num_layers,
         output_size=output_size,
-        narrow=narrow,
-        dropout=dropout,
         input_dropout=input_dropout,
         output_dropout=output_dropout,
         weight_dropout=weight_dropout,
         word_dropout=word_dropout,
-        training=training,
         cutoffs=cutoffs,
+        training=training,
         **options,
     )

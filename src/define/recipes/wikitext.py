@@ -10,7 +10,7 @@ from torch import nn
 from define.data import Text
 from define.embedding import AdaptiveEmbedding, DeFINE
 from define.recipes.language import lstm_experiment
-from define.recipes.models import MakeEmbedding, Tie, lstm, transformer_xl
+from define.recipes.models import MakeEmbedding, Tie, transformer_xl
 from define.training import Cosine, LanguageModelExperiment, StepDecay, Training
 
 __all__ = [
@@ -114,7 +114,6 @@ def wikitext_103_lstm(
     cutoffs: Sequence[int] = WIKITEXT_103_CUTOFFS,
     embedding: MakeEmbedding | None = None,
     embedding_std: float = 0.1,
-    tie: Tie = "map",
     hidden_size: int = 1024,
     num_layers: int = 4,
     dropout: float = 0.1,  # ours: the paper gives none
@@ -126,7 +125,7 @@ def wikitext_103_lstm(
         learning_rate=20.0,
         schedule=StepDecay(milestones=(0.75,), gamma=0.1),
     ),
-    seed: int = 1,
+    **options: Any,  # noqa: ANN401
 ) -> LanguageModelExperiment:
     """LSTM of Table 1a, row R4; other rows by map_dim and embedding.
 
@@ -138,29 +137,26 @@ def wikitext_103_lstm(
         embedding: Makes another embedding than DeFINE on an adaptive Map (k 1024, N 7), from
             vocabulary size and width.
         embedding_std: Standard deviation of tables and embeddings at initialization.
-        tie: Whether the output reads the Map, what the `embedding` computes, or that in the
-            `first-band` of the softmax alone.
         hidden_size: Width of the other layers.
         num_layers: Layers.
         dropout: Locked dropout before, between and after the layers.
         training: How to train.
-        seed: Of initialization and training.
+        options: Of the recipe `text`.
     """
-    torch.manual_seed(seed)
     map = partial(AdaptiveEmbedding, cutoffs=cutoffs)
-    model = lstm(
-        len(data.open().vocabulary),
-        embedding or partial(_Unit, map=map, depth=7),
+    return lstm_experiment(
+        data,
+        embedding=embedding or partial(_Unit, map=map, depth=7),
         embedding_dim=map_dim,
         embedding_std=embedding_std,
-        cutoffs=cutoffs,
-        tie=tie,
         hidden_size=hidden_size,
         num_layers=num_layers,
-        dropout=dropout,
         output_size=map_dim,
+        dropout=dropout,
+        cutoffs=cutoffs,
+        training=training,
+        **options,
     )
-    return LanguageModelExperiment(model=model, data=data, training=training, seed=seed)
 
 
 def wikitext_2(

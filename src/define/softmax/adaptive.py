@@ -196,7 +196,7 @@ class AdaptiveSoftmax(OutputLayer):
             parts, one = None, parts[0].source
         matrices: list[Tensor | None] = [None] * len(self.sizes)
         if parts is not None:
-            tables = [partial(Band.read, band) for band in parts]
+            tables = [partial(getattr, band, "table") for band in parts]
             matrices = [band.projection for band in parts]
         elif isinstance(one, Embedding):
             edges = pairwise((0, *self.cutoffs, self.num_classes))

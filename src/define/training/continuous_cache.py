@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm import tqdm
 
+from define.embedding.tables import evaluating
 from define.models import LanguageModel
 from define.softmax.chunked import IGNORED
 
@@ -81,11 +82,10 @@ def cached_nll(
     device = next(model.parameters()).device
     shares = torch.tensor(weights, dtype=torch.float64, device=device)[:, None, None]
     total = torch.zeros(len(thetas), len(weights), dtype=torch.float64)
-    training, state, count = model.training, None, 0
+    hidden_bar = True if title is None else None  # None: unless in a terminal
+    count, state = 0, None
     keys = values = None
-    model.eval()
-    try:
-        hidden_bar = True if title is None else None  # None: unless in a terminal
+    with evaluating(model):
         for tokens, targets in tqdm(batches, title, disable=hidden_bar, leave=False):
             tokens, targets = tokens.to(device), targets.to(device)
             hidden, state = model.hidden(tokens, state)
@@ -98,8 +98,6 @@ def cached_nll(
                 mixed = torch.where(found.isnan(), -nll, mixed)  # nothing is remembered yet
                 total[i] -= mixed.where(real, 0.0).sum((1, 2)).cpu()
             count += int(real.sum())
-    finally:
-        model.train(training)
     return total / count
 
 

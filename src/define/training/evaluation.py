@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from define.embedding.tables import evaluating
 from define.models import LanguageModel
 from define.softmax.chunked import IGNORED
 
@@ -26,15 +27,11 @@ def mean_nll(
         title: Name of a progress bar on standard error; none if omitted.
     """
     device = next(model.parameters()).device
-    training, state = model.training, None
     hidden = True if title is None else None  # None: unless in a terminal
-    total, count = torch.zeros((), dtype=torch.float64), 0
-    model.eval()
-    try:
+    state, total, count = None, torch.zeros((), dtype=torch.float64), 0
+    with evaluating(model):
         for tokens, targets in tqdm(batches, title, disable=hidden, leave=False):
             nll, state = model(tokens.to(device), targets.to(device), state)
             total += nll.sum().double().cpu()
             count += int((targets != IGNORED).sum())
-    finally:
-        model.train(training)
     return (total / count).item()

@@ -35,43 +35,19 @@ class Run:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = Path(path)
-
-    @property
-    def config(self) -> Path:
-        return self.path / "config.yaml"
-
-    @property
-    def vocabulary(self) -> Path:
-        return self.path / "vocabulary.txt"
-
-    @property
-    def tokenizer(self) -> Path:
-        return self.path / "tokenizer.json"
-
-    @property
-    def weights(self) -> Path:
-        return self.path / "model.safetensors"
-
-    @property
-    def checkpoint(self) -> Path:
-        return self.path / "checkpoints" / "last.ckpt"
-
-    @property
-    def previous_checkpoint(self) -> Path:
-        return self.path / "checkpoints" / "previous.ckpt"
-
-    @property
-    def summary(self) -> Path:
-        return self.path / "summary.json"
-
-    @property
-    def tables(self) -> Path:
-        return self.path / "tables.json"
-
-    @property
-    def checksums(self) -> Path:
-        return self.path / "checksums.json"
+        self.path = path = Path(path)
+        self.config = path / "config.yaml"
+        self.vocabulary = path / "vocabulary.txt"
+        self.tokenizer = path / "tokenizer.json"
+        self.weights = path / "model.safetensors"
+        self.checkpoint = path / "checkpoints" / "last.ckpt"
+        self.previous_checkpoint = path / "checkpoints" / "previous.ckpt"
+        self.summary = path / "summary.json"
+        self.tables = path / "tables.json"
+        self.checksums = path / "checksums.json"
+        self._lock = path / ".lock"
+        # Who holds the lock; a process that was killed leaves it.
+        self._holder = path / ".holder.json"
 
     @property
     def begun(self) -> bool:
@@ -176,15 +152,6 @@ class Run:
             return False
         lock.release()
         return False
-
-    @property
-    def _lock(self) -> Path:
-        return self.path / ".lock"
-
-    @property
-    def _holder(self) -> Path:
-        """Who holds the lock; a process that was killed leaves it."""
-        return self.path / ".holder.json"
 
     @contextmanager
     def locked(self) -> Iterator[None]:

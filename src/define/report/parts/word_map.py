@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from define.measures.subject import Readings
-from define.measures.word_map import WordMap, word_map
-from define.measures.words import frequent_words
+from define.measures.words import WordMap, frequent_words, word_map
 from define.report.part import Part, Picture, Request, Section
 from define.report.style import new_figure, shown_name
 
