@@ -1,17 +1,14 @@
-"""Two processes of a training as torchrun starts them, forked from one that has imported all."""
+"""Two processes of a training, as torchrun starts them."""
 
-import multiprocessing
 import os
 import signal
 import socket
 
 import torch
+from forked import CONTEXT
 from tiny import arguments
 
 from define.__main__ import main
-
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["define.training.fit", "define.recipes.settings", "tensorboard"])
 
 
 def train(folder, run, *more, killed_at=0, make=arguments):

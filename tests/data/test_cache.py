@@ -1,10 +1,9 @@
 import logging
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
+import forked
 import pytest
 
 from define.data import Text, cache
@@ -88,20 +87,14 @@ def test_files_of_a_cache_are_never_executed(folder, cache, tmp_path):
     assert not (tmp_path / "planted").exists()
 
 
-SCRIPT = """
-import os, sys
-from pathlib import Path
-from define.data import Text
-os.setgid(65534)
-os.setuid(65534)
-folder = Path(sys.argv[1])
-print(Text(folder, cache=folder / "cache").open().split("train").tolist())
-"""
-
-
 def as_nobody(folder):
-    command = [sys.executable, "-c", SCRIPT, str(folder)]
-    return subprocess.run(command, capture_output=True, text=True)
+    """The ids of a text as another user reads them, or why they cannot be kept."""
+    os.setgid(65534)
+    os.setuid(65534)
+    try:
+        return Text(folder, cache=folder / "cache").open().split("train").tolist()
+    except PermissionError as error:
+        return str(error)
 
 
 @pytest.fixture
@@ -130,19 +123,18 @@ def test_a_lock_of_another_user(shared, mode):
     [lock] = (shared / "cache").glob("*.lock")
     assert lock.stat().st_mode & 0o777 == 0o666
     lock.chmod(mode)
-    result = as_nobody(shared)
-    assert result.stdout == f"{expected}\n", result.stderr
+    assert forked.result(as_nobody, shared) == expected
     # Built by nobody, it serves others too.
     assert Text(shared, cache=shared / "cache").open().split("train").tolist() == expected
 
 
 def test_a_cache_that_cannot_be_written(shared):
     (shared / "cache").chmod(0o755)
-    result = as_nobody(shared)
-    assert "name another folder for ids of texts in $DEFINE_CACHE" in result.stderr
+    said = forked.result(as_nobody, shared)
+    assert "name another folder for ids of texts in $DEFINE_CACHE" in said
     # One that is there already is read.
-    Text(shared, cache=shared / "cache").open().split("train")
-    assert as_nobody(shared).returncode == 0
+    expected = Text(shared, cache=shared / "cache").open().split("train").tolist()
+    assert forked.result(as_nobody, shared) == expected
 
 
 def test_no_home(folder, monkeypatch):
@@ -173,19 +165,12 @@ def test_a_full_disk_keeps_nothing_of_a_text(folder, cache):
     assert words(folder).split() == (folder / "train.txt").read_text().split()
 
 
-DYING = """
-import os, sys
-from pathlib import Path
-from define.data.cache import cached
-def build(folder):
-    (folder / "ids").write_bytes(b"1")
-    os._exit(0)
-cached(Path(sys.argv[1]), "train", {"text": 1}, build)
-"""
+def dying(folder):
+    cache.cached(folder, "train", {"text": 1}, lambda _: os._exit(7))
 
 
 def test_what_a_killed_build_left_is_removed_by_the_build_of_another_text(tmp_path):
-    subprocess.run([sys.executable, "-c", DYING, str(tmp_path)], check=True, timeout=300)
+    assert forked.exit_code(dying, tmp_path) == 7
     (left,) = tmp_path.glob("*.tmp")
 
     def build(folder):

@@ -5,15 +5,14 @@ import os
 import pickle
 import shutil
 import signal
-import subprocess
-import sys
 
+import forked
 import pytest
 import torch
 from tiny import Killed, arguments, cache_in, checkpoint_of, experiment, write_text
 
 from define.__main__ import main
-from define.training import Fitting, Placement, Run, Stopped
+from define.training import Fitting, Placement, Run, Stopped, StopSignals
 from define.training.language_modeling import LanguageModeling
 
 MORE = ("--training.epochs", "2", "--training.length", "20", "--dropout", "0.3")
@@ -121,21 +120,16 @@ def test_a_signal_after_training_loses_nothing(folder, tmp_path, monkeypatch, ca
     assert run.summary.exists()
 
 
-TWICE = """
-import signal
-from define.training.stopping import StopSignals
-with StopSignals() as signals:
-    signals.waiting = True
-    signal.raise_signal(signal.SIGTERM)
-    assert signals.received == signal.SIGTERM
-    signal.raise_signal(signal.SIGTERM)
-    print("still there")
-"""
+def twice():
+    with StopSignals() as signals:
+        signals.waiting = True
+        signal.raise_signal(signal.SIGTERM)
+        assert signals.received == signal.SIGTERM
+        signal.raise_signal(signal.SIGTERM)
 
 
 def test_a_second_signal_ends_the_process_at_once():
-    process = subprocess.run([sys.executable, "-c", TWICE], capture_output=True, timeout=300)
-    assert process.returncode == -signal.SIGTERM and process.stdout == b""
+    assert forked.exit_code(twice) == -signal.SIGTERM
 
 
 def test_stopped_from_python(folder, tmp_path, monkeypatch):
@@ -261,18 +255,13 @@ def test_a_run_that_is_in_use_says_by_whom(folder, tmp_path):
     main(arguments(folder, run.path, *MORE))
 
 
-HOLDING = """
-import os, signal, sys
-from pathlib import Path
-from define.training.run import Run
-with Run(Path(sys.argv[1])).locked():
-    os.kill(os.getpid(), signal.SIGKILL)
-"""
+def holding(path):
+    with Run(path).locked():
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_the_lock_of_a_dead_process_is_free(tmp_path):
-    process = subprocess.run([sys.executable, "-c", HOLDING, str(tmp_path)], timeout=300)
-    assert process.returncode == -signal.SIGKILL
+    assert forked.exit_code(holding, tmp_path) == -signal.SIGKILL
     assert (tmp_path / ".holder.json").exists()
     with Run(tmp_path).locked():
         held = json.loads((tmp_path / ".holder.json").read_text())
