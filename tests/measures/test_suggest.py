@@ -7,12 +7,12 @@ from define import AdaptiveEmbedding, DeFINE, ProjectedEmbedding
 from define.__main__ import main
 from define.measures.cost import tied_output
 from define.measures.counting import count_parameters, shapes_only
-from define.measures.measured import COMPUTED, MEASURED, METHODS, START
+from define.measures.measured import MEASURED, METHODS, START
 from define.measures.suggest import suggest
 
 CLASSES = {
     kind.__name__: kind for kind in (nn.Embedding, AdaptiveEmbedding, ProjectedEmbedding, DeFINE)
-}
+} | {"nn": nn}
 
 
 def built(suggestion):
@@ -43,7 +43,9 @@ def test_the_best_is_first_and_the_smaller_one_where_they_are_level():
         found = suggest(*sizes, backbone=comparison.backbone).suggestions
         known = [x for x in found if x.loss is not None]
         level = [x for x in known if x.loss <= min(y.loss for y in known) + 0.01]
-        assert found[0] == min(level, key=lambda x: x.parameters)
+        smallest = min(x.parameters for x in level)
+        alike = [x for x in level if x.parameters <= 1.05 * smallest]
+        assert found[0] == min(alike, key=lambda x: x.loss)
         assert all(x.loss is None for x in found[len(known) :])
 
 
@@ -54,10 +56,17 @@ def test_the_best_is_first_and_the_smaller_one_where_they_are_level():
         (13_943_700, None, "lstm", "projected"),
         (13_943_700, 450_000, "lstm", "adaptive"),  # at equal parameters
         (1_255_000, None, "transformer", "standard"),
+        (929_589, 400_000, "lstm", "adaptive"),
     ],
 )
 def test_what_is_suggested(tokens, parameters, backbone, method):
     assert suggest(10_000, 200, tokens, parameters, backbone).suggestions[0].method == method
+
+
+@pytest.mark.parametrize("backbone", ["lstm", "transformer"])
+def test_with_a_large_vocabulary_and_tokens_enough_a_matrix_on_an_adaptive_map(backbone):
+    first = suggest(267_735, 256, 25_000_000, backbone=backbone).suggestions[0]
+    assert first.method == "projected, adaptive"
 
 
 @pytest.mark.parametrize("size", [500, 33_278, 267_735])
@@ -72,7 +81,7 @@ def test_codes_build_the_widest_that_fit(size, share):
             width = int(x.code.split("map=")[1].rstrip(")"))
             assert x.parameters + 8 * (size + 2 * 256) > parameters
             assert width % 8 == 0
-    assert len(found) == (4 if share is None else len(found))
+    assert len(found) == (6 if share is None else len(found))
 
 
 def test_methods_are_compared_at_equal_parameters_where_they_are_limited():
@@ -92,7 +101,7 @@ def test_nothing_is_claimed_far_from_what_was_measured():
 )
 def test_a_start_from_the_text_is_suggested_where_it_helped(size, tokens, start):
     assert suggest(size, 256, tokens).start is start
-    assert not suggest(size, 256, tokens, backbone="transformer").start
+    assert suggest(size, 256, tokens, backbone="transformer").start is start
     assert suggest(size, 256, tokens).computed is (size > 10_000)
 
 
@@ -102,8 +111,7 @@ def test_the_comparisons_are_sections_of_the_log():
     for comparison in MEASURED:
         assert any(comparison.section in heading for heading in headings), comparison.section
         assert {result.method for result in comparison.results} <= set(METHODS)
-    for section in (START, COMPUTED):
-        assert any(section in heading for heading in headings)
+    assert any(START in heading for heading in headings)
 
 
 def test_the_command_says_what_to_take(capsys):

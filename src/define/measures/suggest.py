@@ -12,17 +12,20 @@ from torch import nn
 from define.embedding import AdaptiveEmbedding, DeFINE, ProjectedEmbedding
 from define.measures.cost import tied_output
 from define.measures.counting import count_parameters, shapes_only
-from define.measures.measured import COMPUTED, MEASURED, METHODS, START, Comparison, Result
+from define.measures.measured import MEASURED, METHODS, START, Comparison, Result
 from define.measures.table import MISSING, text_table
 
 __all__ = ["Advice", "Suggestion", "suggest"]
 
 _STEP = 8  # of widths
 _LEVEL = 0.01  # differences in perplexity that count as none
+_ALIKE = 1.05  # and factors of parameters
 _SHARE = 0.7  # a result holds for parameters up to 2^0.7 = 1.6 times as many or as few
 # A start from the text was measured to help from so many tokens for each word on, or in all.
 _START, _ENOUGH = 20, 1_000_000
-_MANY = 30_000  # words from which on rows computed from an adaptive Map were measured to gain
+# Rows computed from an adaptive Map were measured to gain from so many tokens on, or with so many
+# words and a start from the text.
+_LONG, _MANY = 5_000_000, 30_000
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Suggestion:
     """One embedding for a vocabulary.
 
     Attributes:
-        method: "standard", "adaptive", "projected" or "DeFINE".
+        method: Of :data:`define.measures.measured.METHODS`.
         code: How it is made.
         parameters: Its own and those of the output layer that is tied to it.
         share: They over those of a standard table.
@@ -53,7 +56,7 @@ class Advice:
         suggestions: The embeddings.
         comparison: The nearest that was measured, if any is near.
         start: Whether a start from the training text was measured to help.
-        computed: Whether rows computed from an adaptive Map were ahead of it, with that start.
+        computed: Whether rows computed from an adaptive Map were ahead of it so far on.
     """
 
     suggestions: tuple[Suggestion, ...]
@@ -86,20 +89,20 @@ class Advice:
         parts = [source + "Parameters are those of embedding and tied output layer."]
         if self.start:
             parts.append(
-                "Let it start from its training text (--training.start_from_text true), in an LSTM "
-                f'7 to 19 % of perplexity ("{START}").'
+                "Let it start from its training text (--training.start_from_text true): in an LSTM "
+                "3 to 22 % of perplexity, in a Transformer-XL 7 %, the more the larger the "
+                f'vocabulary and the shorter the training ("{START}").'
             )
-        if self.computed:
+        if self.computed and not first.method.endswith(", adaptive"):
             parts.append(
-                "With so many words a row that is computed from an adaptive Map was 2 to 3 % ahead "
-                "of adaptive input of the same size, both from the text, and one matrix is enough: "
-                "ProjectedEmbedding(V, m, map=AdaptiveEmbedding(V, n, cutoffs=...)), n a little "
-                f'below m ("{COMPUTED}").'
+                "Not measured there: a row that is computed from an adaptive Map. Elsewhere it was "
+                "2 to 7 % ahead of adaptive input of the same size, and one matrix is enough."
             )
         parts.append("For a table that is trained already, see define compress.")
-        text = [f"{head} {first.code}", table, *(fill(part, 100) for part in parts)]
-        codes = "\n".join(f"  {x.code}" for x in others)
-        return "\n\n".join([*text, *([f"The others:\n{codes}"] if others else [])])
+        text = [_wrapped(f"{head} {first.code}"), table, *(fill(part, 100) for part in parts)]
+        if others:
+            text.append("The others:\n" + "\n".join(_wrapped(f"  {x.code}") for x in others))
+        return "\n\n".join(text)
 
 
 def suggest(
@@ -112,7 +115,8 @@ def suggest(
     """Suggests an embedding for a language model, by the nearest of what was measured.
 
     Nearest in training tokens for each word of the vocabulary and in parameters, see
-    :mod:`define.measures.measured`. Of those within 1 % of the best, the smallest is first.
+    :mod:`define.measures.measured`. Of those within 1 % of the best, the smallest is first, and
+    the best of those that are larger by less than 5 %.
 
     Args:
         num_embeddings: Size V of the vocabulary.
@@ -138,18 +142,24 @@ def suggest(
             if width is not None:
                 count = method.size(width)
                 loss = _loss(method.name, near, count / whole)
-                suggestion = Suggestion(method.name, method.code(width), count, count / whole, loss)
+                suggestion = Suggestion(
+                    method.name, str(method.call(width)), count, count / whole, loss
+                )
                 found.append(suggestion)
     if not found:
         raise ValueError(f"No embedding of {num_embeddings=} is as small as {parameters=}.")
     best = min(inf if x.loss is None else x.loss for x in found)
+    level = [x.parameters for x in found if x.loss is not None and x.loss <= best + _LEVEL]
 
-    def order(x: Suggestion) -> tuple[float, float]:
+    def order(x: Suggestion) -> tuple[bool, float, float]:
         loss = inf if x.loss is None else x.loss
-        return (0 if loss <= best + _LEVEL else loss, x.parameters)
+        if loss > best + _LEVEL or not level:
+            return True, loss, x.parameters
+        alike = x.parameters <= _ALIKE * min(level)
+        return False, 0 if alike else x.parameters, loss
 
-    start = backbone == "lstm" and tokens >= min(_START * num_embeddings, _ENOUGH)
-    computed = start and num_embeddings >= _MANY
+    start = tokens >= min(_START * num_embeddings, _ENOUGH)
+    computed = tokens >= _LONG or (start and num_embeddings >= _MANY)
     return Advice(tuple(sorted(found, key=order)), near, start, computed)
 
 
@@ -192,46 +202,83 @@ def _loss(method: str, near: Comparison | None, share: float) -> float | None:
 
 
 @dataclass(frozen=True)
+class _Call:
+    """A class and its arguments, among them other calls; as text, the code."""
+
+    kind: type[nn.Module]
+    arguments: dict[str, Any]
+
+    def build(self) -> nn.Module:
+        values = self.arguments.items()
+        return self.kind(**{k: v.build() if isinstance(v, _Call) else v for k, v in values})
+
+    def __str__(self) -> str:
+        named = dict(self.arguments)
+        sizes = f"{named.pop('num_embeddings'):_}, {named.pop('embedding_dim')}"
+        shown = "".join(f", {name}={_code(value)}" for name, value in named.items())
+        return f"{self.kind.__name__}({sizes}{shown})"
+
+
+def _wrapped(code: str) -> str:
+    return fill(code, 100, subsequent_indent="      ", break_long_words=False)
+
+
+def _code(value: object) -> str:
+    if isinstance(value, type):
+        return f"nn.{value.__name__}"
+    return str(value) if isinstance(value, _Call) else repr(value)
+
+
+@dataclass(frozen=True)
 class _Method:
     """An embedding with one width that is free."""
 
     name: str
-    kind: type[nn.Module]
-    arguments: Callable[[int], dict[str, Any]]  # of a width, V and m among them
+    call: Callable[[int], _Call]  # of a width
     widths: Sequence[int]
 
     def size(self, width: int) -> int:
-        embedding = self.kind(**self.arguments(width))
+        embedding = self.call(width).build()
         return count_parameters(embedding, tied_output(embedding))
-
-    def code(self, width: int) -> str:
-        options = self.arguments(width)
-        sizes = [f"{options.pop('num_embeddings'):_}", str(options.pop("embedding_dim"))]
-        shown = [*sizes, *(f"{name}={value!r}" for name, value in options.items())]
-        return f"{self.kind.__name__}({', '.join(shown)})"
 
 
 def _methods(num_embeddings: int, embedding_dim: int) -> Iterator[_Method]:
-    sizes = {"num_embeddings": num_embeddings, "embedding_dim": embedding_dim}
+    def call(kind: type[nn.Module], width: int = embedding_dim, **arguments: Any) -> _Call:  # noqa: ANN401
+        sizes = {"num_embeddings": num_embeddings, "embedding_dim": width}
+        return _Call(kind, {**sizes, **arguments})
+
+    def adaptive(n: int) -> _Call:
+        narrow = {} if n == embedding_dim else {"map_dim": n}
+        return call(AdaptiveEmbedding, cutoffs=cutoffs, **narrow)
+
     widths = range(_STEP, embedding_dim + 1, _STEP)
     whole = sorted({*widths, embedding_dim})
     # Narrower than the model, which reads rows as they are.
-    yield _Method("standard", nn.Embedding, lambda n: {**sizes, "embedding_dim": n}, whole)
-    cutoffs = (num_embeddings // 10, num_embeddings * 35 // 100)  # as was measured
+    yield _Method("standard", lambda n: call(nn.Embedding, n), whole)
+    # Those that were measured.
+    shares = (10, 35) if num_embeddings < 100_000 else (7.5, 15, 75)
+    cutoffs = tuple(int(num_embeddings * share / 100) for share in shares)
     bands = [n for n in whole if n >= 4 ** len(cutoffs)]
-
-    def adaptive(n: int) -> dict[str, Any]:
-        narrow = {} if n == embedding_dim else {"map_dim": n}
-        return {**sizes, "cutoffs": cutoffs, **narrow}
-
     if bands and 0 < cutoffs[0] < cutoffs[1]:
-        yield _Method("adaptive", AdaptiveEmbedding, adaptive, bands)
-    yield _Method("projected", ProjectedEmbedding, lambda n: {**sizes, "map": n}, widths)
 
-    def unit(n: int) -> dict[str, Any]:  # of the shape that was measured
-        return {**sizes, "map": n, "expand_dim": 4 * n, "depth": 3, "max_groups": 8}
+        def projected(n: int) -> _Call:
+            return call(ProjectedEmbedding, map=call(AdaptiveEmbedding, n, cutoffs=cutoffs))
 
-    yield _Method("DeFINE", DeFINE, unit, widths)
+        def unit(n: int) -> _Call:
+            start = "identity" if n == embedding_dim else "projection"
+            options = {"depth": 3, "max_groups": 8, "norm": nn.LayerNorm, "start": start}
+            map = call(AdaptiveEmbedding, n, cutoffs=cutoffs)
+            return call(DeFINE, map=map, expand_dim=2 * n, **options)
+
+        yield _Method("adaptive", adaptive, bands)
+        yield _Method("projected, adaptive", projected, bands)
+        yield _Method("DeFINE, adaptive", unit, [n for n in bands if n % _STEP == 0])
+    yield _Method("projected", lambda n: call(ProjectedEmbedding, map=n), widths)
+
+    def plain_unit(n: int) -> _Call:
+        return call(DeFINE, map=n, expand_dim=4 * n, depth=3, max_groups=8)
+
+    yield _Method("DeFINE", plain_unit, widths)
 
 
 def _width(method: _Method, near: Comparison | None, parameters: int | None) -> int | None:
