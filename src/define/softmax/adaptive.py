@@ -233,9 +233,9 @@ class AdaptiveSoftmax(OutputLayer):
     ) -> Float[Tensor, " rows"]:
         first, rest = self._projected(hidden)
         head, *tails = self._bands()
-        bands = torch.bucketize(
-            targets, torch.tensor(self.cutoffs, device=targets.device), right=True
-        )
+        bands = torch.zeros_like(targets)
+        for cutoff in self.cutoffs:  # a tensor of them would make a GPU wait
+            bands += targets >= cutoff
         clusters = self.sizes[0] + bands - 1
         weight, bias = self._head(head)
         nll = chunked_nll(

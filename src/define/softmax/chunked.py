@@ -68,6 +68,9 @@ def _nll(
             torch.empty_like(weight, dtype=wide),  # low precision too is summed up in float32
             None if bias is None else torch.zeros_like(bias, dtype=wide),
         )
+    # A GPU takes longer to start a kernel than to compute a small one. On a CPU the exponential
+    # costs most and is taken once, but sums of V of them do not fit into float16.
+    one_kernel = hidden.is_cuda or wide != hidden.dtype
     start = 0
     for rows in chunks(hidden, len(weight)):
         part = slice(start, start := start + len(rows))
@@ -76,21 +79,27 @@ def _nll(
         logits = F.linear(rows, weight).to(wide)
         if bias is not None:
             logits += bias
-        picked = logits.gather(-1, target)
-        top = logits.amax(-1, keepdim=True)
-        p = logits.sub_(top).exp_()
-        total = p.sum(-1, keepdim=True)
-        nll = (total.log() + top - picked).masked_fill_(ignored, 0.0)
-        values[part] = nll.squeeze(-1)
+        if one_kernel:
+            logits = logits.log_softmax(-1)
+            nll, total = -logits.gather(-1, target), torch.ones_like(target, dtype=wide)
+        else:
+            picked = logits.gather(-1, target)
+            top = logits.amax(-1, keepdim=True)
+            total = logits.sub_(top).exp_().sum(-1, keepdim=True)
+            nll = total.log() + top - picked
+        values[part] = nll.masked_fill_(ignored, 0.0).squeeze(-1)
         if gradients is None or upstream is None:
             continue
         grad_hidden, grad_weight, grad_bias = gradients
-        factor = upstream[part, None].to(wide).masked_fill(ignored, 0.0)
-        p.mul_(factor / total).scatter_add_(-1, target, -factor)  # d nll / d logits
+        # d nll / d logits is p times the factor of its row, which costs less in the products.
+        p = logits.exp_() if one_kernel else logits
+        p.scatter_add_(-1, target, -total)
+        factor = upstream[part, None].to(wide).masked_fill(ignored, 0.0) / total
         if grad_bias is not None:
-            grad_bias += p.sum(0)
-        p = p.to(hidden.dtype)
-        torch.mm(p, weight, out=grad_hidden[part])
+            grad_bias += (factor.mT @ p).squeeze(0)
+        p, factor = p.to(hidden.dtype), factor.to(hidden.dtype)
+        torch.mm(p, weight, out=grad_hidden[part]).mul_(factor)
+        rows = rows * factor
         if wide == hidden.dtype:
             # The first chunk writes: a large table is not filled with zeros before.
             grad_weight.addmm_(p.mT, rows, beta=min(part.start, 1))
@@ -129,7 +138,9 @@ class _ChunkedNLL(torch.autograd.Function):
         # Given away once: to a table of any size, one more of it matters. A graph that is kept for
         # another backward pass computes them again.
         gradients, ctx.gradients = ctx.gradients, None
-        if gradients is not None and len(upstream) and (upstream == upstream[0]).all():
+        # That of a mean or a sum is one number expanded, which is seen without asking the device.
+        same = upstream.stride() == (0,) or (upstream == upstream[:1]).all()
+        if gradients is not None and len(upstream) and same:
             for gradient in gradients:
                 if gradient is not None:
                     gradient.mul_(upstream[0])
