@@ -206,7 +206,9 @@ class WeightDropLSTM(nn.LSTM):
             with torch.autocast("cpu", enabled=False):
                 return self.forward(x.to(dtype), state)
         if not self.training or self.weight_dropout == 0:
-            return super().forward(x, state)
+            y, (h, c) = super().forward(x, state)
+            # Without oneDNN torch 2.11 exports states with one dimension more.
+            return y, (h.reshape(1, *h.shape[-2:]), c.reshape(1, *c.shape[-2:]))
         if state is None:
             zeros = x.new_zeros(1, x.shape[0], self.hidden_size)
             state = (zeros, zeros)

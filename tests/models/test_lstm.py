@@ -73,3 +73,28 @@ def test_a_state_of_other_shapes_is_refused_with_both():
         lstm(torch.randn(2, 3, 5), state[::-1])
     with pytest.raises(ValueError, match=r"x \(3, 5\) must be \(batch, time"):
         lstm(torch.randn(3, 5))
+
+
+@pytest.mark.filterwarnings("ignore")  # of torch about its own export
+@pytest.mark.parametrize("onednn", [True, False])
+def test_it_is_exported_for_any_batch(onednn, monkeypatch):
+    monkeypatch.setattr(torch.backends.mkldnn, "enabled", onednn)
+    lstm = LSTM(3, 4, 2).eval()
+    state = [tuple(torch.randn(2, 1, 2, 4)) for _ in lstm.layers]
+    batch = torch.export.Dim("batch")
+    sizes = ({0: batch}, ({1: batch},) * 2, ({1: batch},) * 2)
+    model = _States(lstm)
+    exported = torch.export.export(
+        model, (torch.randn(2, 1, 3), *state), dynamic_shapes=sizes
+    ).run_decompositions()
+    x, state = torch.randn(5, 1, 3), [tuple(torch.randn(2, 1, 5, 4)) for _ in lstm.layers]
+    torch.testing.assert_close(exported.module()(x, *state), model(x, *state))
+
+
+class _States(torch.nn.Module):
+    def __init__(self, lstm):
+        super().__init__()
+        self.lstm = lstm
+
+    def forward(self, x, first, second):
+        return self.lstm(x, (first, second))
