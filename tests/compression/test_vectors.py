@@ -28,6 +28,22 @@ def write(path, rows):
         path.write_text(first + "".join(lines))
 
 
+@pytest.mark.parametrize("kind", ["<f2", ">f4", "<f8", "F"])
+def test_arrays_of_other_machines_are_read(tmp_path, kind):
+    rows = table().half().numpy()
+    rows = np.asfortranarray(rows) if kind == "F" else rows.astype(kind)
+    np.save(tmp_path / "t.npy", rows)
+    assert torch.equal(read_vectors(tmp_path / "t.npy")[0], table().half().float())
+
+
+@pytest.mark.parametrize(("v", "m", "share"), [(1, 16, 0.5), (2, 16, 0.9), (200, 1, 1.0)])
+def test_tables_of_hardly_a_row_or_column_are_compressed(tmp_path, v, m, share):
+    np.save(tmp_path / "t.npy", table(v, m).numpy())
+    output = tmp_path / "small"
+    main(["compress", str(tmp_path / "t.npy"), "--output", str(output), "--share", str(share)])
+    assert load_table(output)[0].weight.shape == (v, m)
+
+
 @pytest.mark.parametrize("name", ["t.npy", "t.safetensors", "t.w2v", "t.bin"])
 def test_tables_of_other_programs_are_read(tmp_path, name):
     rows = table()
@@ -38,8 +54,12 @@ def test_tables_of_other_programs_are_read(tmp_path, name):
     assert words is None or "".join(words[299].split()) == "w299"
 
 
+HEADER = b"{'descr': '<V2', 'fortran_order': False, 'shape': (1, 2)}"
+BFLOAT16 = b"\x93NUMPY\1\0\x76\0" + HEADER.ljust(0x75) + b"\n" + bytes(4)
+
+
 def test_words_are_read_with_their_rows(tmp_path):
-    (tmp_path / "glove.txt").write_text("the 1 2.5\n. . . -3 1e-2\n")
+    (tmp_path / "glove.txt").write_text("the 1 2.5\n. . . -3 1e-2\n\n")
     rows, words = read_vectors(tmp_path / "glove.txt")
     assert words == ["the", ". . ."]
     assert rows.tolist() == [[1, 2.5], [-3, pytest.approx(0.01)]]
@@ -48,11 +68,14 @@ def test_words_are_read_with_their_rows(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("t.txt", b"", "has no rows"),
+        ("t.txt", b"", "has 0 rows"),
+        ("t.txt", b"3 2\nthe 1 2\nof 3 4\n", "has 2 rows, its first line says 3"),
+        ("t.txt", b"the\t1\t2\n", "line 1: not a word and numbers, separated by spaces"),
         ("t.txt", b"the 1 2\nof 3 x\n", "line 2: not a word and numbers"),
         ("t.txt", b"the 1 2\nof\n", "line 2: "),
         ("t.npy", b"", "no array of numbers"),
         ("t.npy", b"not an array", "no array of numbers"),
+        ("t.npy", BFLOAT16, "as bfloat16 is written: save it as float32"),
         ("t.safetensors", b"junk", "not a whole safetensors file"),
         ("t.kv", b"", "DEFINE_MODULES=gensim"),
         ("t.bin", b"PK\3\4", "does not begin with sizes"),

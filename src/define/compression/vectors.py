@@ -87,30 +87,35 @@ def _read_gensim(path: Path) -> tuple[Tensor, list[str]]:
 
 
 def _read_text(path: Path) -> tuple[Tensor, list[str]]:
-    words, rows, width = [], [], None
+    words, rows, size, width = [], [], None, 0
     for number, line in enumerate(read_lines(path, errors="replace"), 1):
         parts = line.rstrip().split(" ")
         if number == 1 and len(parts) == 2 and all(part.isdecimal() for part in parts):
-            width = int(parts[1])  # word2vec: how many rows and columns
+            size, width = map(int, parts)  # word2vec: how many rows and columns
             continue
-        width = len(parts) - 1 if width is None else width
+        if parts == [""]:
+            continue
+        width = width or len(parts) - 1
         # Some words of GloVe contain spaces.
-        numbers = parts[-width:] if width else []
+        numbers = parts[-width:]
         try:
             rows.append(torch.tensor([float(x) for x in numbers]))
         except ValueError:
-            raise ValueError(f"{path}, line {number}: not a word and numbers.") from None
+            width = 0
         if not width or len(numbers) != width:
-            raise ValueError(f"{path}, line {number}: {len(numbers)} numbers, not {width}.")
+            what = f"{len(numbers)} numbers, not {width}" if width else "not a word and numbers"
+            raise ValueError(f"{path}, line {number}: {what}, separated by spaces.")
         words.append(" ".join(parts[:-width]))
-    if not rows:
-        raise ValueError(f"{path} has no rows.")
+    if not rows or size not in (None, len(rows)):
+        named = "" if size is None else f", its first line says {size:,}"
+        raise ValueError(f"{path} has {len(rows):,} rows{named}.")
     return _checked(path, torch.stack(rows)), words
 
 
 def _tensor(path: Path, array: Any) -> Tensor:  # noqa: ANN401
     if array.dtype.kind != "f":
-        raise ValueError(f"{path} must hold a matrix of real numbers, not {array.dtype}.")
+        hint = ", as bfloat16 is written: save it as float32" if array.dtype.kind == "V" else ""
+        raise ValueError(f"{path} must hold a matrix of real numbers, not {array.dtype}{hint}.")
     return torch.from_numpy(array)
 
 

@@ -97,7 +97,8 @@ def check_target(
         weights = table.new_ones(len(table), dtype=torch.float64)
     if weights.shape != table.shape[:1]:
         raise ValueError(
-            f"{tuple(weights.shape)=} must be one weight for each row of {tuple(table.shape)=}."
+            f"Weights {tuple(weights.shape)} must be one for each row of the table "
+            f"{tuple(table.shape)}."
         )
     weights = weights.to(like.device, torch.float64, copy=True)
     if not weights.isfinite().all() or weights.min() < 0:
@@ -107,7 +108,7 @@ def check_target(
     if padding_idx is not None:
         weights[padding_idx] = 0.0  # that row is zero, whatever the table has there
     if not weights.sum() > 0:
-        raise ValueError(f"{weights.sum()=} must be above 0: no row counts.")
+        raise ValueError("Weights must not all be 0: no row counts.")
     # A mean of 1 keeps sums of products in float32 within range, whatever unit counts have.
     weights = weights * (len(weights) / weights.sum())
     root = None if metric is None else _root(metric, size[1]).to(like)

@@ -64,13 +64,14 @@ class SmallerTable:
     def report(self) -> list[str]:
         """Lines on errors and neighbours."""
         bands = ", ".join(f"{e.first:,}-{e.last:,} {e.error:.3g}" for e in self.errors)
+        told = [f"{self.name}: error by rank: {bands}"]
         found = self.neighbours
-        count = found.before.shape[1]
-        told = [
-            f"{self.name}: error by rank: {bands}",
+        if not (count := found.before.shape[1]):  # a single row
+            return told
+        told.append(
             f"{self.name}: of the {count} nearest neighbours of {len(found.ids)} rows of all "
-            f"ranks, {count * found.kept:.1f} are the same",
-        ]
+            f"ranks, {count * found.kept:.1f} are the same"
+        )
         changed = (found.before[:, 0] != found.after[:, 0]).nonzero().flatten().tolist()
         for i in changed[:: -(-len(changed) // _EXAMPLES) or 1]:
             names = (self._word(x[i]) for x in (found.ids, found.before[:, 0], found.after[:, 0]))
