@@ -1,8 +1,9 @@
 """Tables stored within a number of bytes: what is cheap is tried, the best is taken."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from math import ceil
 from typing import Any
 
@@ -17,7 +18,6 @@ from define.embedding.target import Target, check_target, principal_axes
 __all__ = ["Candidate", "Compressed", "compress_table", "stored_bytes"]
 
 _AXIS_BITS = (6, 4)  # 8 are never worth their bytes, 4 are where there are few
-_SCALE_SIZES = (32, 128, None)
 _CLASSES = 12
 _CENTRES = 256  # a byte for each row
 
@@ -114,10 +114,25 @@ def compress_table(
     target = check_target(table.detach().float(), nothing, weights, metric=metric)
     best: RoundedEmbedding | None = None
     candidates: list[Candidate] = []
-    ways, seconds = list(_ways(target, padding_idx, budget)), 0.0
-    for i, (name, make) in enumerate(ways):
+    ways, seconds = _ways(size, width), 0.0
+
+    @lru_cache(maxsize=1)  # as large as the table
+    def coordinates(num_centres: int) -> Tensor:
+        left = target
+        if num_centres:
+            like = {"rotate": True, "num_centres": num_centres, "device": table.device}
+            left = RoundedEmbedding(size, width, bits=0, **like).set_centres(target)
+        return principal_axes(left, width)[0]
+
+    for i, (name, options) in enumerate(ways.items()):
         begun = time.perf_counter()
-        embedding = make()
+        options |= {"padding_idx": padding_idx, "device": table.device}
+        if options.get("rotate"):
+            embedding = _in_axes(coordinates(options["num_centres"]), target, budget, options)
+        else:
+            planned = RoundedEmbedding(size, width, **_on_meta(options))
+            fits = stored_bytes(planned) <= budget
+            embedding = RoundedEmbedding(size, width, **options) if fits else None
         if embedding is None or stored_bytes(embedding) > budget:
             continue
         embedding.approximate(target)
@@ -138,69 +153,46 @@ def compress_table(
     return Compressed(best, candidates[0], tuple(candidates), whole, seconds)
 
 
-_Way = tuple[str, Callable[[], RoundedEmbedding | None]]
-
-
-def _ways(target: Target, padding_idx: int | None, budget: int) -> Iterator[_Way]:
-    size, width = target.table.shape
-    for bits in (8, 4):
-        for scale_size in _SCALE_SIZES:
-            if scale_size is not None and (bits == 8 or scale_size >= width):
-                continue
-
-            def plain(
-                bits: int = bits, scale_size: int | None = scale_size
-            ) -> RoundedEmbedding | None:
-                options = {"bits": bits, "scale_size": scale_size}
-                planned = RoundedEmbedding(size, width, padding_idx, device="meta", **options)
-                if stored_bytes(planned) > budget:
-                    return None
-                return RoundedEmbedding(size, width, padding_idx, **options)
-
+def _ways(size: int, width: int) -> dict[str, dict[str, Any]]:
+    """Ways to store a table: arguments by name."""
+    found: dict[str, dict[str, Any]] = {}
+    for bits, scale_size in ((8, None), (4, 32), (4, 128), (4, None)):
+        if scale_size is None or scale_size < width:
             scales = "" if scale_size is None else f", a scale for {scale_size}"
-            yield f"int{bits} rows{scales}", plain
-    if width > 1:
-        for num_centres in (0, _CENTRES) if size >= 4 * _CENTRES else (0,):
-            left = target
-            if num_centres:
-                like = {"rotate": True, "num_centres": num_centres, "device": target.table.device}
-                left = RoundedEmbedding(size, width, bits=0, **like).set_centres(target)
-            coordinates = principal_axes(left, width)[0]
+            found[f"int{bits} rows{scales}"] = {"bits": bits, "scale_size": scale_size}
+    # A byte for the centre and two for a scale are too many for narrow rows.
+    for num_centres, scale_size in ((0, None), (0, 0), (_CENTRES, 0)):
+        if width > 1 and (not num_centres or size >= 4 * _CENTRES):
             for axis_bits in _AXIS_BITS:
-                # A byte for the centre and two for a scale are too many for narrow rows.
-                for scale_size in (0,) if num_centres else (None, 0):
-                    options = {"axis_bits": axis_bits, "scale_size": scale_size}
-                    options["num_centres"] = num_centres
+                less = f", {num_centres} centres" if num_centres else ""
+                less = ", no scales" if scale_size == 0 and not num_centres else less
+                found[f"bits by weight, axes of {axis_bits} bits{less}"] = {
+                    "rotate": True,
+                    "axis_bits": axis_bits,
+                    "scale_size": scale_size,
+                    "num_centres": num_centres,
+                    # Few columns in a group follow the spectrum better; many unpack no faster.
+                    "group_size": 8 if width < 128 else 16,
+                }
+    return found
 
-                    def in_axes(
-                        options: dict[str, Any] = options, coordinates: Tensor = coordinates
-                    ) -> RoundedEmbedding | None:
-                        return _in_axes(coordinates, target, padding_idx, budget, options)
 
-                    less = "" if scale_size is None else ", no scales"
-                    less = f", {num_centres} centres" if num_centres else less
-                    yield f"bits by weight, axes of {axis_bits} bits{less}", in_axes
+def _on_meta(options: dict[str, Any]) -> dict[str, Any]:
+    return {**options, "device": "meta"}
 
 
 def _in_axes(
-    coordinates: Tensor,
-    target: Target,
-    padding_idx: int | None,
-    budget: int,
-    options: dict[str, Any],
+    coordinates: Tensor, target: Target, budget: int, options: dict[str, Any]
 ) -> RoundedEmbedding | None:
     """A plan with as many bits as the budget has room for beside the axes."""
     size, width = target.table.shape
-    # Few columns in a group follow the spectrum better; many are unpacked no faster.
-    options = {**options, "rotate": True, "group_size": 8 if width < 128 else 16}
     groups = ceil(width / options["group_size"])
     everything = RoundedEmbedding(
         size,
         width,
         bits=((8,) * groups,) * _CLASSES,
         sizes=(size, *(0,) * (_CLASSES - 1)),
-        device="meta",
-        **options,
+        **_on_meta(options),
     )
     row_bytes = 1 if options["scale_size"] == 0 else 3
     beside = stored_bytes(everything) - size * (width + row_bytes)
@@ -215,8 +207,6 @@ def _in_axes(
     if allocation is None:
         return None
     sizes = torch.bincount(allocation.classes).tolist()
-    embedding = RoundedEmbedding(
-        size, width, padding_idx, bits=allocation.bits, sizes=sizes, **options
-    )
+    embedding = RoundedEmbedding(size, width, bits=allocation.bits, sizes=sizes, **options)
     embedding.assign(allocation.classes)
     return embedding
