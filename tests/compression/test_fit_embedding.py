@@ -235,7 +235,7 @@ def test_other_modules_are_refused():
         (torch.full((V, M), torch.nan), None, f"{V} of {V} rows.*row 0"),
         (torch.zeros(V, M), None, "zero"),
         (torch.ones(V, M), torch.ones(V - 1), rf"\({V - 1},\).*\({V}, {M}\)"),
-        (torch.ones(V, M), torch.zeros(V), "above 0"),
+        (torch.ones(V, M), torch.zeros(V), "not all be 0"),
         (torch.ones(V, M), -torch.ones(V), "at least 0, not -1"),
         (torch.ones(V, M), torch.full((V,), torch.inf), "not inf"),
     ],
