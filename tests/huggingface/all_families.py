@@ -107,7 +107,8 @@ def table(found: dict[str, tuple[str, str, str]]) -> str:
         name, result, words = found[model_type]
         if words in ("reads no text", "no auto class makes it"):
             continue
-        lines.append(f"| {model_type} | {name} | {': '.join(filter(None, (result, words)))} |")
+        cells = (f"`{model_type}`", name and f"`{name}`", ": ".join(filter(None, (result, words))))
+        lines.append(f"| {' | '.join(cells)} |")
     return head + "\n".join(lines) + "\n"
 
 
