@@ -85,16 +85,22 @@ def write_report(
         sections = [section for section in said if section is not None]
         figures = _svgs(sections)
     title = f"Analysis of {names[0]}" if len(names) == 1 else f"Analysis of {len(names)} runs"
-    settings = [(subject.name, subject.settings) for subject in subjects]
-    content = (title, command, sections, figures, settings)
+    content = {
+        "title": title,
+        "command": command,
+        "sections": sections,
+        "figures": figures,
+        "settings": [(subject.name, subject.settings) for subject in subjects],
+        "again": _AGAIN,
+    }
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
         write_text(folder / f"{name}.svg", figure)
     write_text(folder / "numbers.json", _json(numbers))
-    write_text(folder / "report.md", _markdown(*content))
+    write_text(folder / "report.md", _markdown(content))
     page = folder / "report.html"
-    write_text(page, _html(*content))
+    write_text(page, _html(content))
     return page
 
 
@@ -119,47 +125,28 @@ def _finite(value: Any) -> Any:  # noqa: ANN401
     return value
 
 
-def _html(
-    title: str,
-    command: str,
-    sections: Sequence[Section],
-    figures: Mapping[str, str],
-    settings: Sequence[tuple[str, str]],
-) -> str:
+def _html(content: Mapping[str, Any]) -> str:
     from jinja2 import Environment, StrictUndefined  # here: an extra, and only reports need it
 
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     template = files("define.report").joinpath("page.html.jinja").read_text("utf-8")
-    return environment.from_string(template).render(
-        title=title,
-        command=command,
-        sections=sections,
-        figures=figures,
-        settings=settings,
-        again=_AGAIN,
-    )
+    return environment.from_string(template).render(content)
 
 
-def _markdown(
-    title: str,
-    command: str,
-    sections: Sequence[Section],
-    figures: Mapping[str, str],
-    settings: Sequence[tuple[str, str]],
-) -> str:
-    parts = [f"# {_escaped(title)}"]
-    parts += [_code(command)] if command else []
-    for section in sections:
+def _markdown(content: Mapping[str, Any]) -> str:
+    parts = [f"# {_escaped(content['title'])}"]
+    parts += [_code(content["command"])] if content["command"] else []
+    for section in content["sections"]:
         parts += [f"## {_escaped(section.title)}", _escaped(section.text)]
         parts += [f"![{_escaped(p.description)}]({p.name}.svg)" for p in section.pictures]
         for grid in section.grids:
             parts += [_escaped(grid.caption)] if grid.caption else []
             header, *rows = ([_escaped(c) for c in row] for row in (grid.header, *grid.rows))
             parts.append(text_table(header, rows))
-    parts += ["## Settings", _escaped(_AGAIN)]
-    for name, text in settings:
+    parts += ["## Settings", _escaped(content["again"])]
+    for name, text in content["settings"]:
         parts += [f"### {_escaped(name)}", _code(text)]
     return "\n\n".join(parts) + "\n"
 
