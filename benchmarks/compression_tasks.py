@@ -95,7 +95,7 @@ class _Pairs(ABC):
 def traced_metric(model: Any, tokenizer: Any, text: list[str]) -> Tensor:  # noqa: ANN401
     """That of some lines, evenly spaced."""
     from define.huggingface import find_tables
-    from define.huggingface.sensitivity import sensitivity
+    from define.huggingface.sample import sensitivity
 
     return sensitivity(model, find_tables(model), tokenizer, text[:: len(text) // 500])[0]
 

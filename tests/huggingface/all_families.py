@@ -3,22 +3,27 @@
 `python tests/huggingface/all_families.py docs/guide/families.md` writes the documentation's table.
 """
 
+import json
 import re
+import subprocess
 import sys
 import tempfile
 import traceback
 import warnings
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+import torch
 from families import auto_class, tiny_model
 from transformers import CONFIG_MAPPING
 from transformers.utils import logging
 from walk import reload, walk
 
-from define.huggingface.check import output, tiny_batch
 from define.huggingface.tables import input_tables
+from define.huggingface.twins import output, tiny_batch
 
+GROUP = 20  # types in one process
 RIGHT, REFUSED, NOT_TRIED, WRONG = "right", "refused", "not tried", "WRONG"
 HEAD = """# Families of models
 
@@ -77,20 +82,39 @@ def first_line(error: Exception | str) -> str:
     return (text[:160] + " …" if len(text) > 160 else text).replace("|", "\\|")
 
 
-def sweep(types: list[str], root: Path, progress: bool = False) -> dict[str, tuple[str, str, str]]:
-    """Result of each type; what was saved is loaded in one fresh process at the end."""
-    found = {}
-    for model_type in types:
-        (folder := root / model_type).mkdir()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            found[model_type] = tried(model_type, folder)
+def sweep(types: Sequence[str], progress: bool = False) -> dict[str, tuple[str, str, str]]:
+    """Result of each type. Some take much memory, and none gives all back: a process for a few."""
+    found, left = {}, list(types)
+    while left:
+        group, left = left[:GROUP], left[GROUP:]
+        command = [sys.executable, str(Path(__file__)), "-", *group]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+        rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('["')]
+        found |= {model_type: tuple(row) for model_type, *row in rows}
+        if done.returncode:
+            last = next((t for t in group if t not in found), group[-1])
+            found[last] = ("", WRONG, f"the process ends with {done.returncode}")
+            left = [t for t in group if t not in found] + left
         if progress:
-            print(model_type, *found[model_type], flush=True)
-    saved = [root / t for t, (_, result, _) in found.items() if result == RIGHT]
-    for model_type, problem in reload(saved).items():
-        found[model_type] = (found[model_type][0], WRONG, f"loaded: {problem}".replace("\n", " "))
+            for model_type in group:
+                print(model_type, *found.get(model_type, ()), flush=True)
     return found
+
+
+def sweep_here(types: Sequence[str]) -> None:
+    """Prints a line of JSON for each type; what was saved is loaded in another process."""
+    with tempfile.TemporaryDirectory() as root:
+        saved = []
+        for model_type in types:
+            (folder := Path(root, model_type)).mkdir()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                row = (model_type, *tried(model_type, folder))
+            print(json.dumps(row), flush=True)
+            saved += [folder] if row[2] == RIGHT else []
+        for model_type, problem in reload(saved).items():
+            row = (model_type, "", WRONG, f"loaded: {first_line(problem)}")
+            print(json.dumps(row), flush=True)
 
 
 def table(found: dict[str, tuple[str, str, str]]) -> str:
@@ -115,7 +139,10 @@ def table(found: dict[str, tuple[str, str, str]]) -> str:
 if __name__ == "__main__":
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    with tempfile.TemporaryDirectory() as root:
-        types = sys.argv[2:] or sorted(CONFIG_MAPPING)
-        text = table(sweep(types, Path(root), progress=True))
-    Path(sys.argv[1]).write_text(text, encoding="utf-8")
+    torch.set_num_threads(1)
+    page, *types = sys.argv[1:]
+    if page == "-":
+        sweep_here(types)
+    else:
+        text = table(sweep(types or sorted(CONFIG_MAPPING), progress=True))
+        Path(page).write_text(text, encoding="utf-8")

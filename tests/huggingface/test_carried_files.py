@@ -13,7 +13,7 @@ from tiny_models import gpt2, small_define
 
 from define.__main__ import main
 from define.huggingface import carry_files, replace_embedding, write_readme
-from define.huggingface.check import output, tiny_batch
+from define.huggingface.twins import output, tiny_batch
 
 NO_IMPORT = """
 import sys, torch, transformers

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, models
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig, PreTrainedTokenizerFast
 
 from define.__main__ import main
-from define.huggingface.checkpoint import read_checkpoint
+from define.huggingface.files import read_checkpoint
 from define.measures import correlation, find_words, is_checkpoint, some_words
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"

@@ -8,8 +8,7 @@ import transformers
 from test_compress import words
 
 from define.huggingface import find_tables
-from define.huggingface.sample import read_sample
-from define.huggingface.sensitivity import sensitivity
+from define.huggingface.sample import read_sample, sensitivity
 
 LINES = [" ".join(f"w{(7 * i + j * j) % 100}" for j in range(12)) for i in range(120)]
 

@@ -31,7 +31,7 @@ from define.huggingface import (
     find_tables,
     replace_embedding,
 )
-from define.huggingface.check import output, tiny_batch
+from define.huggingface.twins import output, tiny_batch
 
 
 def test_a_padding_row_that_is_a_token_stays():

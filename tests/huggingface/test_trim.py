@@ -5,8 +5,8 @@ import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from define.__main__ import main
+from define.huggingface.compress import trim
 from define.huggingface.sample import count_tokens
-from define.huggingface.trim import trim
 
 TEXT = [f"the {a}{b}ing of {b}{a}s and un{a}able {i}" for a in ("read", "jump", "lift") for b in
         ("walk", "sing", "drift") for i in range(20)]  # fmt: skip

@@ -15,8 +15,8 @@ from torch import nn
 from define import DeFINE
 from define.embedding.base import table_size
 from define.huggingface import export, replace_embedding
-from define.huggingface.check import output, tiny_batch
 from define.huggingface.tables import input_tables
+from define.huggingface.twins import output, tiny_batch
 
 small_define = partial(DeFINE, map=8, expand_dim=16, depth=2, max_groups=2, std=0.5)
 LENGTH = 3  # of what is generated

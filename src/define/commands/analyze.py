@@ -44,7 +44,7 @@ def command(parser: "ArgumentParser", args: list[str]) -> None:
 
             experiment, run = open_run(path, arguments.data.path)
             return experiment.subjects(run, summary_of(run), arguments.split)
-        from define.huggingface.checkpoint import read_checkpoint  # imports transformers
+        from define.huggingface.files import read_checkpoint  # imports transformers
 
         return [read_checkpoint(path, arguments.table)]
 

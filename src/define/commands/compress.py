@@ -130,8 +130,8 @@ def _compress_model(arguments: "Namespace") -> list[str]:
         count_tokens,
         default_sample,
         read_sample,
+        sensitivity,
     )
-    from define.huggingface.sensitivity import sensitivity
     from define.huggingface.tables import chosen_tables
     from define.readers import read_lines
     from define.report import SmallerTable
@@ -140,7 +140,7 @@ def _compress_model(arguments: "Namespace") -> list[str]:
     if arguments.keep_tokens_of is not None:
         if tokenizer is None:
             raise ValueError(f"--keep_tokens_of needs a tokenizer; {arguments.model} has none.")
-        from define.huggingface.trim import trim
+        from define.huggingface.compress import trim
 
         whole = len(tokenizer)
         text = (line for line in read_lines(arguments.keep_tokens_of) if line.strip())
@@ -193,7 +193,7 @@ def _compress_model(arguments: "Namespace") -> list[str]:
     new.save_pretrained(arguments.output)
     carried = carry_files(arguments.model, arguments.output)
     if arguments.keep_tokens_of is not None and tokenizer is not None:
-        from define.huggingface.trim import VOCABULARIES
+        from define.huggingface.compress import VOCABULARIES
 
         for name in carried:  # the old vocabulary, in whatever form
             if name.startswith(VOCABULARIES):

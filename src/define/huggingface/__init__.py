@@ -6,10 +6,8 @@ Importing this makes `AutoModelFor….from_pretrained` know the checkpoints save
 
 import transformers
 
-from define.huggingface.export import export
 from define.huggingface.files import carry_files, check_tokenizer, write_readme
-from define.huggingface.head import TiedHead
-from define.huggingface.install import places_of
+from define.huggingface.install import TiedHead, places_of
 from define.huggingface.model import (
     DefineConfig,
     DefineModel,
@@ -18,7 +16,7 @@ from define.huggingface.model import (
     model_class,
 )
 from define.huggingface.onnx import export_onnx
-from define.huggingface.replace import replace_embedding
+from define.huggingface.replace import export, replace_embedding
 from define.huggingface.tables import Table, find_tables
 
 __all__ = [

@@ -1,29 +1,42 @@
-"""What a checkpoint's folder holds besides the model: tokenizers, a README, how to load it."""
+"""Folders of checkpoints: the table in them, what is carried along, what tells how to load them."""
 
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+import torch
+from torch import Tensor
+from transformers import (
+    CONFIG_MAPPING,
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from define.embedding.base import table_size
 from define.huggingface.install import places_of
-from define.readers import BYTE_ORDER_MARK
+from define.measures.subject import Subject
+from define.readers import BYTE_ORDER_MARK, open_tensors, read_json
 
 __all__ = [
     "LOADER",
+    "LOADER_TEXT",
     "carry_files",
     "check_tokenizer",
+    "read_checkpoint",
     "read_tokenizer",
-    "write_companions",
     "write_readme",
 ]
 
 LOADER = "modeling_define.py"
-_LOADER_TEXT = '''"""Finds the package that this checkpoint needs, with `trust_remote_code=True`."""
+LOADER_TEXT = '''"""Finds the package that this checkpoint needs, with `trust_remote_code=True`."""
 
 try:
     from define.huggingface import DefineConfig  # noqa: F401
@@ -33,18 +46,42 @@ except ImportError as error:
         "pip install 'define-embeddings[huggingface]'"
     ) from error
 '''
+_README = """---
+library_name: transformers
+tags:
+- define-embeddings
+---
+
+# {base} with embeddings of define-embeddings
+
+Its token table is computed from a smaller one.
+
+{what}## Loading
+
+`pip install 'define-embeddings[huggingface]'`, then
+
+```python
+import define.huggingface  # the auto classes then know this model
+from transformers import AutoModel  # or AutoModelForCausalLM, ...
+
+model = AutoModel.from_pretrained("FOLDER")
+```
+
+or without the import: `AutoModel.from_pretrained(FOLDER, trust_remote_code=True)`.
+`define.huggingface.export(model)` gives a plain model that any program loads.
+"""
 # What another model writes anew, or what is its weights in another form.
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".gguf", ".onnx", ".ot")
 _OWN = ("config.json", "generation_config.json", "README.md", LOADER)
 _FOREIGN = ("onnx", "openvino", "coreml", ".git", ".cache")
+_LOCAL = {"local_files_only": True, "trust_remote_code": False}
 
 
 def carry_files(source: str | os.PathLike, target: str | os.PathLike) -> list[str]:
     """Copies all that a checkpoint's folder holds besides the model's weights and configuration.
 
-    Tokenizers, processors, chat templates, and what sentence-transformers keeps: its list of
-    modules, pooling, normalization, maximal length. Weights of further modules (a dense layer
-    behind the pooling) are in folders of their own and are copied too.
+    Tokenizers, processors, chat templates, and the modules of sentence-transformers, some of which
+    have weights, in folders of their own.
 
     Returns:
         The names of the files, relative to the folder.
@@ -68,10 +105,6 @@ def read_tokenizer(folder: str | os.PathLike, **options: Any) -> Any:  # noqa: A
 
     transformers takes such a mark in `vocab.txt` for part of the first word, and refuses it in
     `tokenizer.json`.
-
-    Args:
-        folder: Of the checkpoint.
-        options: Of `AutoTokenizer.from_pretrained`.
     """
     folder = Path(folder)
     marked = [path for path in folder.iterdir() if path.suffix in (".json", ".txt")]
@@ -95,10 +128,6 @@ def _is_marked(path: Path) -> bool:
 def check_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Checks that every id of a tokenizer has a row in the model's input embedding.
 
-    Args:
-        model: The model, plain or with an embedding of this package.
-        tokenizer: The tokenizer, with its added tokens.
-
     Raises:
         ValueError: If the tokenizer is larger than the table, or pads with another id.
     """
@@ -116,14 +145,6 @@ def check_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) 
         raise ValueError(f"{pad_token_id=} of the tokenizer must be the model's {padding_idx=}.")
 
 
-def write_companions(folder: str | os.PathLike, model: PreTrainedModel) -> None:
-    """Writes beside a model's weights how to load it, with and without importing this package."""
-    folder = Path(folder)
-    (folder / LOADER).write_text(_LOADER_TEXT, encoding="utf-8")
-    if not (folder / "README.md").exists():
-        write_readme(folder, model)
-
-
 def write_readme(
     folder: str | os.PathLike,
     model: PreTrainedModel,
@@ -138,38 +159,107 @@ def write_readme(
         lines: What was done and what it cost, such as the lines of a compression's report.
         picture: Name of a figure of that, in the folder.
     """
-    base = type(model).__name__.removeprefix("Define")
-    what = []
-    for place in places_of(model):
-        what += [f"`{place.name}`:", "", "```text", str(place.embedding(model)), "```", ""]
-    report = ["## What was done, and what it cost", "", "```text", *lines, "```", ""]
-    report += [] if picture is None else [f"![{picture}]({picture})", ""]
-    text = [
-        "---",
-        "library_name: transformers",
-        "tags:",
-        "- define-embeddings",
-        "---",
-        "",
-        f"# {base} with embeddings of define-embeddings",
-        "",
-        "Its token table is computed from a smaller one.",
-        "",
-        *what,
-        *(report if lines else []),
-        "## Loading",
-        "",
-        "`pip install 'define-embeddings[huggingface]'`, then",
-        "",
-        "```python",
-        "import define.huggingface  # the auto classes then know this model",
-        "from transformers import AutoModel  # or AutoModelForCausalLM, ...",
-        "",
-        'model = AutoModel.from_pretrained("FOLDER")',
-        "```",
-        "",
-        "or without the import: `AutoModel.from_pretrained(FOLDER, trust_remote_code=True)`.",
-        "`define.huggingface.export(model)` gives a plain model that any program loads.",
-        "",
-    ]
-    Path(folder, "README.md").write_text("\n".join(text), encoding="utf-8")
+    what = "".join(
+        f"`{place.name}`:\n\n```text\n{place.embedding(model)}\n```\n\n"
+        for place in places_of(model)
+    )
+    if lines:
+        what += "\n".join(("## What was done, and what it cost\n\n```text", *lines, "```\n\n"))
+        what += "" if picture is None else f"![{picture}]({picture})\n\n"
+    text = _README.format(base=type(model).__name__.removeprefix("Define"), what=what)
+    Path(folder, "README.md").write_text(text, encoding="utf-8")
+
+
+def read_checkpoint(folder: str | Path, tensor: str | None = None) -> Subject:
+    """Reads the input embedding of a checkpoint, and the words of its tokenizer.
+
+    Of the weights, this table alone is read. Rows beyond the last word, which pad many tables to a
+    round size, are left out; a row without a word between others is called `<id 7>`.
+
+    A model of a kind that transformers does not know, or that is made by code of its own, is read
+    too: nothing of that code is run, and the table is found by its name.
+
+    Args:
+        folder: As `save_pretrained` of a model and a tokenizer writes it, with safetensors.
+        tensor: Name of the table; the one that the model says is its input embedding if omitted.
+
+    Raises:
+        OSError: If a file is missing.
+        ValueError: If the configuration names no kind of model, the table is not there or may be
+            one of several (they are listed), or the tokenizer has more words than rows.
+    """
+    folder = Path(folder)
+    config = _config(folder)
+    vocabulary = read_tokenizer(folder, **_LOCAL).get_vocab()
+    words = [f"<id {i}>" for i in range(max(vocabulary.values(), default=-1) + 1)]
+    for word, id_ in vocabulary.items():
+        words[id_] = word
+    name, table = _table(folder, config, tensor, len(words))
+    if len(words) > len(table):
+        raise ValueError(
+            f"{folder}: the vocabulary has {len(words)} words, the table {name} {len(table)} rows."
+        )
+    shape = f"{len(table):,} x {table.shape[1]:,}"
+    return Subject(
+        folder.resolve().name,
+        config.model_type,
+        table[: len(words)],
+        tuple(words),
+        f"# {name}, {shape}, of which {len(words):,} rows have a word\n{config.to_json_string()}",
+    )
+
+
+def _config(folder: Path) -> PreTrainedConfig:
+    try:
+        return AutoConfig.from_pretrained(folder, **_LOCAL)
+    except ValueError:
+        settings = read_json(folder / "config.json")
+        kind = settings.get("model_type") if isinstance(settings, dict) else None
+        if not isinstance(kind, str) or kind in CONFIG_MAPPING:
+            raise
+        config = PreTrainedConfig.from_dict(settings)
+        config.model_type = kind  # pyright: ignore[reportAttributeAccessIssue]
+        return config
+
+
+def _table(
+    folder: Path, config: PreTrainedConfig, tensor: str | None, words: int
+) -> tuple[str, Tensor]:
+    """Name and values of the input embedding."""
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise FileNotFoundError(f"{folder} has no weights in safetensors files.")
+    shapes: dict[str, list[int]] = {}
+    places: dict[str, Path] = {}
+    for path in files:
+        with open_tensors(path) as file:
+            for name in file.keys():  # noqa: SIM118 - not a mapping
+                shape = file.get_slice(name).get_shape()
+                if len(shape) == 2:
+                    shapes[name], places[name] = shape, path
+    wanted = (tensor,) if tensor is not None else _input_embedding(config)
+    # A model with an output has its parts under a prefix, such as "model.".
+    ends = tuple(f".{name}" for name in wanted) if tensor is None else ()
+    found = [name for name in shapes if name in wanted or name.endswith(ends)][:1]
+    if not wanted:  # a kind that is not known
+        tall = [name for name, (rows, _) in shapes.items() if rows >= words]
+        found = [name for name in tall if re.search(r"wte|shared|emb(?!.*(pos|type|out))", name)]
+    if len(found) == 1:
+        with open_tensors(places[found[0]]) as file:
+            return found[0], file.get_tensor(found[0])
+    tallest = sorted(shapes.items(), key=lambda item: -item[1][0])[:8]  # a table has many rows
+    listed = ", ".join(f"{name} ({rows:,} x {width:,})" for name, (rows, width) in tallest)
+    what = f"no matrix {wanted[0]!r}" if wanted else f"{len(found)} matrices that may be the table"
+    raise ValueError(f"{folder} has {what}; it has {listed}: name one with --table.")
+
+
+def _input_embedding(config: PreTrainedConfig) -> tuple[str, ...]:
+    """Names that a model of this kind has for the table it looks tokens up in; none if unknown."""
+    try:
+        with torch.device("meta"):
+            model = AutoModel.from_config(config)
+    except ValueError:
+        return ()
+    table = model.get_input_embeddings().weight
+    names = model.named_parameters(remove_duplicate=False)
+    return tuple(name for name, parameter in names if parameter is table)

@@ -1,25 +1,213 @@
-"""Puts embeddings in all places of a model's tables, ties heads to them, says what is where."""
+"""What is put in a model: embeddings, scales around them, heads tied to them; and what is where."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MethodType
 from typing import Any, Literal, cast
 
-from torch import nn
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
+from define.embedding import bands, made_rows, share_rows, tied_table
 from define.embedding.base import table_size
 from define.embedding.description import build, describe
 from define.embedding.readonly import ReadOnly
-from define.huggingface.head import TiedHead
-from define.huggingface.scaled import ScaledEmbedding, unscaled
+from define.embedding.shared import is_bare
+from define.embedding.tracing import is_traced
 from define.huggingface.tables import Table, chosen_tables, put
+from define.softmax.base import own_projection
 
-__all__ = ["Place", "Tie", "described", "install", "installed", "places_of", "shared_names"]
+__all__ = [
+    "Place",
+    "TiedHead",
+    "Tie",
+    "described",
+    "installed",
+    "places_of",
+    "shared_names",
+]
 
 # transformers draws some tables through the module that holds them; it leaves what says this.
 cast(Any, ReadOnly)._is_hf_initialized = True
 
 Tie = Literal["embedding"] | bool  # False: untied; True: to the Map; or to the computed rows
+_CHUNK = 8192  # rows computed at a time, and computed again for the gradient
+
+
+class ScaledEmbedding(nn.Module):
+    """Scales rows where they enter the model, as Gemma does; heads read them without the scale.
+
+    The scale is a number, not a buffer: `from_pretrained` gives non-persistent buffers back with
+    whatever the memory holds.
+    """
+
+    def __init__(self, embedding: nn.Module, scale: float) -> None:
+        super().__init__()
+        self.embedding = embedding
+        self.scale = scale
+
+    # What an `nn.Embedding` says of itself; the table is as it is stored, as in Gemma.
+    num_embeddings = property(lambda self: table_size(self.embedding)[0])
+    embedding_dim = property(lambda self: table_size(self.embedding)[1])
+    padding_idx = property(lambda self: self.embedding.padding_idx)
+    weight = property(lambda self: self.embedding.weight)
+
+    def forward(self, ids: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch features"]:
+        rows = self.embedding(ids)
+        # In the type of the rows: a factor rounded differently would not be the original's.
+        return rows * rows.new_full((), self.scale)
+
+    def extra_repr(self) -> str:
+        return f"scale={self.scale:g}"
+
+
+def _unscaled(embedding: nn.Module) -> nn.Module:
+    return embedding.embedding if isinstance(embedding, ScaledEmbedding) else embedding
+
+
+class TiedHead(nn.Module):
+    r"""Logits of all words: the products of projected hidden states with the rows of a table.
+
+    .. math:: \mathrm{logits}(h) = E P h + b
+
+    What :class:`~define.softmax.TiedSoftmax` is to a loss, as the head that models of
+    transformers expect. E is the Map of the embedding, or with `computed` the rows that the whole
+    embedding gives; they are made once a step, for look-ups and logits together. P is owned here;
+    so is b, None until a model's is put here. The embedding is registered here too, so that
+    replicas, hooks and adapters reach it; once one of these is in between, it is called as a
+    module instead of its table being read.
+
+    Reference:
+        | DeFINE, Sec. 3.4 (output tied to the Map table)
+
+    Args:
+        embedding: Embedding to tie to.
+        in_features: Width of the hidden states.
+        computed: Whether E is the table that the embedding stands for, instead of its Map.
+        device: Device of the parameters owned here.
+        dtype: Type of the parameters owned here.
+
+    Shape:
+        (\*batch, in_features) → (\*batch, V).
+
+    Example:
+        >>> TiedHead(nn.Embedding(100, 8), in_features=32)
+        TiedHead(
+          in_features=32, out_features=100
+          (embedding): Embedding(100, 8)
+          (projection): Linear(in_features=32, out_features=8, bias=False)
+        )
+    """
+
+    def __init__(
+        self,
+        embedding: nn.Module,
+        in_features: int,
+        *,
+        computed: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.embedding = embedding
+        self.in_features = in_features
+        self.computed = computed
+        self.projection = own_projection(in_features, table_size(self.tied)[1], device, dtype)
+        self.bias: nn.Parameter | None = None
+        if self.is_computed:
+            share_rows(self.tied, self.out_features)
+
+    @property
+    def tied(self) -> nn.Module:
+        """The module whose rows E is made of."""
+        embedding = _unscaled(self.embedding)
+        return embedding if self.computed else tied_table(embedding)
+
+    @property
+    def is_computed(self) -> bool:
+        """Whether E is computed, instead of stored as a table or bands of one."""
+        return not isinstance(self.tied, nn.Embedding) and bands(self.tied) is None
+
+    @property
+    def out_features(self) -> int:
+        """Size V of the vocabulary."""
+        return table_size(self.embedding)[0]  # an adapter around the Map does not say
+
+    @property
+    def weight(self) -> Float[Tensor, "classes in"]:
+        """The table E P of one linear layer with the same logits, for models that read it.
+
+        Where accelerate has put the parameters elsewhere until they are needed, it has a shape and
+        a type alone, as those of plain layers have.
+        """
+        first = next(self.embedding.parameters(), None)
+        if first is not None and first.is_meta:
+            shape = (self.out_features, self.in_features)
+            return torch.empty(shape, dtype=first.dtype, device="meta")
+        rows = self._rows(None)
+        if isinstance(self.projection, nn.Linear):
+            rows = rows @ self.projection.weight
+        computed = not isinstance(rows, nn.Parameter) and not is_traced(rows)
+        return rows.as_subclass(ReadOnly) if computed else rows
+
+    def forward(self, hidden: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch classes"]:
+        hidden = self.projection(hidden)
+        tables = bands(self.tied) if is_bare(self.embedding) else None
+        if tables is None:
+            return F.linear(hidden, self._rows(hidden.device), self.bias)
+        # Band by band at its own width, instead of building the table that they stand for.
+        parts = []
+        for band in tables:
+            rows = hidden if band.projection is None else hidden @ band.projection
+            parts.append(F.linear(rows, band.table))
+        logits = torch.cat(parts, -1)
+        return logits if self.bias is None else logits + self.bias.to(logits.dtype)
+
+    def _rows(self, device: torch.device | None) -> Tensor:
+        return made_rows(self.tied) if is_bare(self.embedding) else self._called_rows(device)
+
+    def _called_rows(self, device: torch.device | None) -> Tensor:
+        unit = self.embedding
+        if not hasattr(unit, "unshard"):
+            return _table_rows(unit, self.computed, device)
+        # FSDP2 gathers parameters around the methods of a unit that it is told of.
+        if not hasattr(unit, "table_rows"):
+            from torch.distributed.fsdp import register_fsdp_forward_method
+
+            cast(Any, unit).table_rows = MethodType(_table_rows, unit)
+            register_fsdp_forward_method(unit, "table_rows")
+        return cast(Any, unit).table_rows(self.computed, device)
+
+    @torch.no_grad()
+    def to_linear(self) -> nn.Linear:
+        """The head as one plain layer in_features → V, with a table of its own."""
+        weight = self.weight.clone()
+        linear = nn.Linear(self.in_features, len(weight), bias=self.bias is not None, device="meta")
+        linear.weight = nn.Parameter(weight)
+        if self.bias is not None:
+            linear.bias = nn.Parameter(self.bias.clone())
+        return linear
+
+    def extra_repr(self) -> str:
+        return f"in_features={self.in_features}, out_features={self.out_features}"
+
+
+def _table_rows(unit: nn.Module, computed: bool, device: torch.device | None) -> Tensor:
+    """All rows of the table that a head reads, by calling the modules that give them."""
+    embedding = _unscaled(unit)
+    table = embedding if computed else tied_table(embedding)
+    if device is None:
+        device = next(table.parameters()).device
+    chunks = torch.arange(table_size(unit)[0], device=device).split(_CHUNK)
+    if len(chunks) == 1 or not torch.is_grad_enabled():
+        return torch.cat([table(chunk) for chunk in chunks])
+    return torch.cat(
+        [cast(Tensor, checkpoint(table, chunk, use_reentrant=False)) for chunk in chunks]
+    )
 
 
 @dataclass(frozen=True)
@@ -42,7 +230,7 @@ class Place:
 
     def embedding(self, model: nn.Module) -> nn.Module:
         """The embedding, without the scale that the model puts around it."""
-        return unscaled(self.owner(model))
+        return _unscaled(self.owner(model))
 
     def owner(self, model: nn.Module) -> nn.Module:
         """The module that looks tokens up, or what the head's table is computed from."""
@@ -71,8 +259,7 @@ def described(model: PreTrainedModel) -> dict[str, Any]:
     define: dict[str, Any] = {}
     for place in places_of(model):
         owner, embedding = place.owner(model), place.embedding(model)
-        heads = {name: model.get_submodule(name) for name in place.heads}
-        heads = {name: head for name, head in heads.items() if isinstance(head, TiedHead)}
+        heads = {n: h for n in place.heads if isinstance(h := model.get_submodule(n), TiedHead)}
         others = [name for name in place.inputs if model.get_submodule(name) is not owner]
         others += [name for name, head in heads.items() if head.embedding is not owner]
         rows = table_size(embedding)[0]
@@ -101,13 +288,11 @@ def installed(
         entries = {None: define, **entries}
     found = {name: _find(model, name) for name in entries}  # before any is put in place
     for name, table in found.items():
-        entry = entries[name]
-        if table is None:
-            continue  # a head that this architecture has not
-        embedding = embeddings.get(name)
-        if embedding is None:
-            embedding = build(entry["embedding"])
-        install(model, name, table, embedding, entry["tie"])
+        if table is not None:  # a head that this architecture has not
+            embedding = embeddings.get(name)
+            if embedding is None:
+                embedding = build(entries[name]["embedding"])
+            _install(model, name, table, embedding, entries[name]["tie"])
 
 
 def _find(model: PreTrainedModel, name: str | None) -> Table | None:
@@ -121,7 +306,7 @@ def _find(model: PreTrainedModel, name: str | None) -> Table | None:
     return None if known is None else chosen_tables(model, known)[0]
 
 
-def install(
+def _install(
     model: PreTrainedModel, name: str | None, table: Table, embedding: nn.Module, tie: Tie
 ) -> None:
     """Puts one embedding in all places of a table, and ties the table's heads to it if wanted."""

@@ -1,18 +1,19 @@
 """Models of transformers with embeddings of this package: one class for each of theirs."""
 
-import copy
 import os
 from collections.abc import Callable, Mapping
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from torch import nn
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto import modeling_auto
 
-from define.huggingface.files import LOADER, write_companions
+from define.huggingface.files import LOADER, LOADER_TEXT, write_readme
 from define.huggingface.install import described, installed, places_of, shared_names
 from define.huggingface.resize import resize_model
+from define.huggingface.twins import config_as
 
 __all__ = [
     "DefineConfig",
@@ -21,7 +22,6 @@ __all__ = [
     "define_config",
     "embedding_of",
     "model_class",
-    "plain_config",
     "register",
 ]
 
@@ -162,15 +162,7 @@ class DefineModel(_Base):
             ValueError: If the padding row or a band would be cut off, or the model gives other
                 outputs than before.
         """
-        name = resize_model(
-            self,
-            new_num_tokens,
-            pad_to_multiple_of,
-            mean_resizing,
-            table,
-            plain_config(self.config),
-            check,
-        )
+        name = resize_model(self, new_num_tokens, pad_to_multiple_of, mean_resizing, table, check)
         self._describe()
         return self.get_submodule(name)
 
@@ -200,7 +192,9 @@ class DefineModel(_Base):
         self._describe()
         super().save_pretrained(save_directory, **kwargs)
         if kwargs.get("is_main_process", True):
-            write_companions(save_directory, self)
+            Path(save_directory, LOADER).write_text(LOADER_TEXT, encoding="utf-8")
+            if not Path(save_directory, "README.md").exists():
+                write_readme(save_directory, self)
 
     @classmethod
     def from_pretrained(
@@ -349,25 +343,10 @@ AutoConfig.register("define", DefineConfig)
 
 def define_config(config: PreTrainedConfig, define: dict[str, Any]) -> PreTrainedConfig:
     """A copy of a plain configuration, with what rebuilds the embeddings."""
-    derived = _copy(config, config_class(type(config)))
+    derived = config_as(config, config_class(type(config)))
     derived.define = {"base": type(config).model_type, **define}
     derived.auto_map = {"AutoConfig": f"{LOADER.removesuffix('.py')}.DefineConfig"}
     return derived
-
-
-def plain_config(config: PreTrainedConfig) -> PreTrainedConfig:
-    """A copy without the embeddings of this package."""
-    plain = _copy(config, cast(Any, type(config)).base_class)
-    vars(plain).pop("define")
-    vars(plain).pop("auto_map", None)
-    return plain
-
-
-def _copy(config: PreTrainedConfig, cls: type[PreTrainedConfig]) -> Any:  # noqa: ANN401
-    """A deep copy as another class: its fields need not pass through its constructor again."""
-    copied = cls.__new__(cls)
-    vars(copied).update(copy.deepcopy(vars(config)))
-    return copied
 
 
 def embedding_of(model: PreTrainedModel, table: str | None = None) -> nn.Module:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from define.embedding import Embedding
-from define.huggingface.head import TiedHead
+from define.huggingface.install import TiedHead
 from define.huggingface.tables import put
 
 __all__ = ["export_onnx"]
@@ -31,13 +31,11 @@ class _Model(nn.Module):
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
         self.model = model
+        caches = "use_cache" in inspect.signature(model.forward).parameters
+        self.options = {"use_cache": False} if caches else {}
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        options = {}
-        if "use_cache" in inspect.signature(self.model.forward).parameters:
-            options["use_cache"] = False
-        output = self.model(input_ids=input_ids, attention_mask=attention_mask, **options)
-        return output[0]
+        return self.model(input_ids=input_ids, attention_mask=attention_mask, **self.options)[0]
 
 
 def export_onnx(model: nn.Module, path: str | os.PathLike) -> None:
@@ -63,20 +61,27 @@ def export_onnx(model: nn.Module, path: str | os.PathLike) -> None:
     if size >= 2**31:
         raise ValueError(f"The parameters are {size} bytes; one ONNX file holds less than {2**31}.")
     if isinstance(model, PreTrainedModel):
-        if _reads_two(model):
+        read = inspect.signature(model.forward).parameters
+        decodes = "encoder_hidden_states" in read and (
+            getattr(model.config, "is_decoder", False) or type(model).__name__.endswith("Decoder")
+        )
+        if "decoder_input_ids" in read or (model.config.is_encoder_decoder and decodes):
             raise ValueError(
                 f"{type(model).__name__} reads two sequences; export_onnx writes models that read "
                 "one, such as the encoder: model.get_encoder()."
             )
         module: nn.Module = _Model(model)
-        names, output = ["input_ids", "attention_mask"], "last_hidden_state"
-        if model.get_output_embeddings() is not None:
-            output = "logits"
+        names = ["input_ids", "attention_mask"]
+        output = "last_hidden_state" if model.get_output_embeddings() is None else "logits"
     elif isinstance(model, Embedding | nn.Embedding):
         module, names, output = nn.Sequential(model), ["ids"], "embeddings"
     else:
         raise TypeError(f"{type(model).__name__} must be a model of transformers or an embedding.")
-    module = _fold_heads(copy.deepcopy(module)).cpu().eval()
+    module = copy.deepcopy(module)
+    for name, part in list(module.named_modules(remove_duplicate=False)):
+        if isinstance(part, TiedHead) and part.is_computed:  # its table would be, at every call
+            put(module, name, part.to_linear())
+    module.cpu().eval()
     ids = torch.zeros(_EXAMPLE, dtype=torch.int64)
     axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("time")}
     write_onnx(
@@ -103,19 +108,3 @@ def write_onnx(
         program = torch.onnx.export(module, arguments, dynamo=True, verbose=False, **names)
     assert program is not None  # None is what the exporter before dynamo gave
     program.save(os.fspath(path))
-
-
-def _reads_two(model: PreTrainedModel) -> bool:
-    names = inspect.signature(model.forward).parameters
-    decodes = "encoder_hidden_states" in names and (
-        getattr(model.config, "is_decoder", False) or type(model).__name__.endswith("Decoder")
-    )
-    return "decoder_input_ids" in names or (model.config.is_encoder_decoder and decodes)
-
-
-def _fold_heads(module: nn.Module) -> nn.Module:
-    """Folds heads whose table would be computed at every call."""
-    for name, part in list(module.named_modules(remove_duplicate=False)):
-        if isinstance(part, TiedHead) and part.is_computed:
-            put(module, name, part.to_linear())
-    return module

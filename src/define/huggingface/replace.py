@@ -1,30 +1,30 @@
-"""Puts an embedding of this package in a model of transformers."""
+"""Puts an embedding of this package in a model of transformers, and folds it back to a table."""
 
 import copy
+import warnings
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from define.embedding import tied_table
 from define.embedding.base import table_size
 from define.embedding.description import describe
-from define.huggingface.assemble import assemble
-from define.huggingface.check import compare, output, tiny_batch, unchecked
-from define.huggingface.install import Tie, places_of
+from define.huggingface.install import Tie, TiedHead, places_of
 from define.huggingface.model import define_config, model_class, register
 from define.huggingface.tables import Table, chosen_tables, input_tables
+from define.huggingface.twins import assemble, compare, output, plain_config, tiny_batch, unchecked
 
-__all__ = ["Factory", "fitting", "replace_embedding"]
+__all__ = ["export", "replace_embedding"]
 
-Factory = Callable[[int, int], nn.Module]
+_Factory = Callable[[int, int], nn.Module]
 
 
 def replace_embedding(
     model: PreTrainedModel,
-    factory: Factory | nn.Module | Mapping[str | None, Factory | nn.Module],
+    factory: _Factory | nn.Module | Mapping[str | None, _Factory | nn.Module],
     *,
     tie: Tie | None = None,
     table: str | None = None,
@@ -118,12 +118,12 @@ def replace_embedding(
     last = max(tables, key=lambda t: order.index(t.name) if t.name in order else -1)
     read = next((found for found in tables if found.heads), last)
     for key, found, made in zip(keys, tables, factories, strict=True):
-        embeddings[key] = fitting(found, made)
+        embeddings[key] = _fitting(found, made)
         wanted = bool(found.heads) if tie is None else tie
         if not found.heads and found is not read:
             wanted = False
-        if wanted and found.inputs and not (found.heads or _free_head(model)):
-            head = model.get_output_embeddings()
+        head = model.get_output_embeddings() if wanted and not found.heads else None
+        if wanted and not found.heads and type(head) is not nn.Linear:
             what = "none" if head is None else type(head).__name__
             raise ValueError(f"{tie=} needs a linear output head; {name}: {what}.")
         entries[key] = {"embedding": describe(embeddings[key]), "tie": wanted}
@@ -133,40 +133,30 @@ def replace_embedding(
     return new
 
 
-def fitting(table: Table, embedding: Factory | nn.Module) -> nn.Module:
+@torch.no_grad()
+def _fitting(table: Table, embedding: _Factory | nn.Module) -> nn.Module:
     """An embedding for a table: built, of the right size, with the padding of the old table."""
     wanted = (table.weight.shape[0], table.weight.shape[1])
-    module = embedding if isinstance(embedding, nn.Module) else embedding(*wanted)
+    module: Any = embedding if isinstance(embedding, nn.Module) else embedding(*wanted)
     if not isinstance(module, nn.Module):
         raise TypeError(f"The factory must return a module, not {type(module).__name__}.")
     if (size := table_size(module)) != wanted:
         raise ValueError(
             f"The embedding has (num_embeddings, embedding_dim) = {size}, the model needs {wanted}."
         )
-    _keep_padding(module, table)
-    return module.to(table.weight.device, table.weight.dtype)
-
-
-@torch.no_grad()
-def _keep_padding(module: Any, table: Table) -> None:  # noqa: ANN401
-    index = table.padding_idx
+    index, known = table.padding_idx, getattr(table.module, "padding_idx", None)
     if index is not None and module.padding_idx is None:
         part: Any
         for part in dict.fromkeys((module, tied_table(module))):
-            if part.padding_idx is not None:
-                continue
-            part.padding_idx = index
-            if isinstance(part, nn.Embedding):
-                part.weight[index].zero_()
-    wanted = getattr(table.module, "padding_idx", None)
-    if module.padding_idx not in (None, wanted):
+            if part.padding_idx is None:
+                part.padding_idx = index
+                if isinstance(part, nn.Embedding):
+                    part.weight[index].zero_()
+    if module.padding_idx not in (None, known):
         raise ValueError(
-            f"padding_idx={module.padding_idx} of the embedding must be the model's, {wanted}."
+            f"padding_idx={module.padding_idx} of the embedding must be the model's, {known}."
         )
-
-
-def _free_head(model: PreTrainedModel) -> bool:
-    return type(model.get_output_embeddings()) is nn.Linear
+    return module.to(table.weight.device, table.weight.dtype)
 
 
 def _with(
@@ -177,8 +167,7 @@ def _with(
     tables = {name: entry for name, entry in entries.items() if name is not None}
     define = {**entries.get(None, {}), **({"tables": tables} if tables else {})}
     config = define_config(model.config, define)
-    derived = model_class(type(model))
-    return assemble(derived, config, model, embeddings=dict(embeddings))
+    return assemble(model_class(type(model)), config, model, embeddings=embeddings)
 
 
 def _check(
@@ -191,9 +180,7 @@ def _check(
     if any(parameter.is_meta for parameter in model.parameters()):
         return
     what = f"replace_embedding of a {type(model).__name__}"
-    standard: dict[str | None, nn.Module] = {}
-    kept: dict[str | None, dict[str, Any]] = {}
-    weights: dict[str, Tensor] = {}
+    standard, kept, weights = {}, {}, {}
     for key, table in zip(entries, tables, strict=True):
         other = table.weight.detach().roll(1, 0) * 1.25
         weights |= {f"{name}.weight": other for name in (*table.inputs, *table.heads)}
@@ -218,3 +205,105 @@ def _output(what: str, model: PreTrainedModel, batch: dict[str, Any]) -> Tensor:
             f"{what} gives a model that does not run ({type(error).__name__}: {error}): it uses "
             "its table in a way that is not understood."
         ) from error
+
+
+@torch.no_grad()
+def export(model: PreTrainedModel, *, check: bool = True) -> PreTrainedModel:
+    """The same model with its embeddings, and tied heads, as plain tables.
+
+    The result is of the class that `replace_embedding` was given. Its `save_pretrained` writes a
+    checkpoint that any program reads without this package. The head ``E P`` has a table of its
+    own then, V × m, unless it equals the input's; models with several names for one input table
+    (Marian) store it under each of them as soon as their head is no longer tied.
+
+    Args:
+        model: A model with an embedding of this package; it stays as it is.
+        check: Whether both must give the same for a few tokens.
+
+    Returns:
+        A plain model on the same device and of the same type.
+
+    Raises:
+        TypeError: If the model has no embedding of this package.
+        ValueError: If the plain model gives other outputs.
+    """
+    places = places_of(model)
+    if not places:
+        raise TypeError(f"{type(model).__name__} has no embedding of this package to fold back.")
+    weights: dict[str, Tensor] = {}
+    names = [name for place in places for name in place.heads]
+    if not names:
+        head = model.get_output_embeddings()
+        names = [name for name, part in model.named_modules() if head is not None and part is head]
+    untied = False
+    for place in places:
+        table = cast(Tensor, place.embedding(model).weight)
+        weights |= {f"{name}.weight": table for name in place.inputs}
+        heads = [model.get_submodule(name) for name in place.heads]
+        untied |= bool(place.inputs and names) and not heads
+        for name, head in zip(place.heads, heads, strict=True):
+            weight = cast(Tensor, head.weight)
+            same = isinstance(head, TiedHead) and weight.shape == table.shape
+            same = same and torch.equal(weight, table)
+            weights[f"{name}.weight"] = table if same else weight
+            untied |= not same
+    config = plain_config(model.config)
+    if untied:
+        config.tie_word_embeddings = False
+        for part in vars(config).values():  # what has a flag of its own ties by it
+            if getattr(part, "tie_word_embeddings", False):
+                part.tie_word_embeddings = False
+        # As a file of it will be read: some settings follow from others only there.
+        read = type(config).from_dict(config.to_diff_dict())
+        _take_implementations(read, config)
+        config = read
+    plain = assemble(cast(Any, type(model)).base_class, config, model, weights, share=False)
+    what = f"The export of a {type(model).__name__}"
+    if untied and config.tie_word_embeddings:
+        warnings.warn(
+            f"{what} has a head of its own, but a {type(config).__name__} says that it is tied, "
+            "whatever it is told: transformers sees that tables differ, other programs may not.",
+            stacklevel=2,
+        )
+    try:
+        batch = tiny_batch(model)
+        expected = output(model, batch)
+    except Exception as error:  # noqa: BLE001  # whatever a model needs besides tokens
+        unchecked(what, error)
+        return plain
+    if untied:
+        _rescale(model, plain, names[0], batch)
+    if check:
+        compare(what, output(plain, batch), expected)
+    return plain
+
+
+def _take_implementations(new: PreTrainedConfig, old: PreTrainedConfig) -> None:
+    # Part by part: what is set for a whole model is set for all of its parts.
+    for key, value in vars(old).items():
+        if key.endswith("_implementation_internal"):
+            vars(new)[key] = value
+        elif isinstance(value, PreTrainedConfig) and isinstance(
+            part := vars(new).get(key), PreTrainedConfig
+        ):
+            _take_implementations(part, value)
+
+
+def _rescale(
+    model: PreTrainedModel, plain: PreTrainedModel, name: str, batch: dict[str, Any]
+) -> None:
+    """Some models (UMT5) scale what their head reads only where it is tied: its table follows."""
+    read: list[Tensor] = []
+    for part in (model, plain):
+        hook = part.get_submodule(name).register_forward_pre_hook(
+            lambda _, inputs: read.append(inputs[0].float())
+        )
+        try:
+            output(part, batch)
+        finally:
+            hook.remove()
+    if len(read) == 2:
+        ours, theirs = (states.flatten() for states in read)
+        factor = (ours @ theirs) / (ours @ ours)
+        if not torch.isclose(factor, factor.new_ones(()), rtol=1e-3):
+            cast(nn.Linear, plain.get_submodule(name)).weight.div_(factor)

@@ -13,17 +13,15 @@ from define.embedding import resize
 from define.embedding.base import table_size
 from define.embedding.contract import check_resize
 from define.embedding.tables import resized
-from define.huggingface.assemble import assemble
-from define.huggingface.check import compare, output, tiny_batch, unchecked
 from define.huggingface.install import described, places_of
 from define.huggingface.tables import (
     chosen_tables,
     row_counts,
-    value_at,
+    set_sizes,
     vocabularies,
-    with_sizes,
     without_memory,
 )
+from define.huggingface.twins import assemble, compare, output, plain_config, tiny_batch, unchecked
 
 __all__ = ["resize_model"]
 
@@ -36,7 +34,6 @@ def resize_model(
     multiple: int | None,
     mean: bool,
     table: str | None,
-    plain_config: PreTrainedConfig,
     check: bool,
 ) -> str:
     """Resizes a table and all that follows its size, in place.
@@ -67,11 +64,11 @@ def resize_model(
     if size == old:
         return inputs[0]
     check_resize(size, cast(Any, entry).padding_idx)
-    base = cast(Any, type(model)).base_class
-    sizes = _sizes(base, plain_config, inputs, size, entry is model.get_input_embeddings())
+    base, config = cast(Any, type(model)).base_class, plain_config(model.config)
+    sizes = _sizes(base, config, inputs, size, entry is model.get_input_embeddings())
     if check:
-        _check(model, base, plain_config, sizes, inputs, size)
-    _resize(model, base, plain_config, sizes, mean)
+        _check(model, base, config, sizes, inputs, size)
+    _resize(model, base, config, sizes, mean)
     return inputs[0]
 
 
@@ -89,7 +86,7 @@ def _sizes(
     beside: _Sizes = {}
     for path, value in known.items():
         try:
-            after = row_counts(without_memory(base, with_sizes(config, {path: value + 1})))
+            after = row_counts(without_memory(base, config, {path: value + 1}))
         except Exception:  # noqa: BLE001, S112  # of any model's code: not this one alone
             continue
         if after.get(name) == before[name] + 1:
@@ -165,7 +162,7 @@ def _resize(
     mean: bool,
 ) -> None:
     before = without_memory(base, plain)
-    after = without_memory(base, with_sizes(plain, sizes))
+    after = without_memory(base, plain, sizes)
     owners = {name: found for found in places_of(model) for name in (*found.inputs, *found.heads)}
     olds = dict(before.named_modules(remove_duplicate=False))
     ours = dict(model.named_modules(remove_duplicate=False))
@@ -190,8 +187,7 @@ def _resize(
         for key, value in vars(module).items():  # such as num_embeddings, vocab_size
             if isinstance(value, int) and vars(old).get(key) != value and key in vars(own):
                 setattr(own, key, value)
-    for (*parts, key), size in sizes.items():
-        setattr(value_at(model.config, tuple(parts)), key, size)
+    set_sizes(model.config, sizes)
     cast(Any, model)._define_places = tuple(
         replace(found, num_embeddings=table_size(found.embedding(model))[0])
         for found in places_of(model)

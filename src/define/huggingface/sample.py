@@ -1,6 +1,7 @@
-"""What a model computes for a sample of text, before and after its table was changed."""
+"""What a model computes for a sample of text, and what errors in its tables do to that."""
 
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from math import exp
@@ -8,23 +9,18 @@ from typing import Any, cast
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from define.huggingface.check import evaluating
+from define.huggingface.tables import Table
+from define.huggingface.twins import evaluating
 
-__all__ = [
-    "Change",
-    "Readings",
-    "count_tokens",
-    "default_sample",
-    "is_causal",
-    "read_sample",
-    "token_batch",
-]
+__all__ = ["Change", "Readings", "count_tokens", "default_sample", "read_sample", "sensitivity"]
 
 _BATCH = 1000  # lines given to a tokenizer at a time
-_LINES = 16  # in one forward pass
+_READ, _TRACED = 16, 4  # lines in one forward pass, and in one that is traced back
+_TOKENS = 128  # of a line that are read
+_EQUAL = 0.05  # of the metric: directions that a sample has not moved count a little
 
 
 def count_tokens(
@@ -33,9 +29,6 @@ def count_tokens(
     """How often a tokenizer gives each id for a text, with its line ends and what it puts around.
 
     Where the end of a line is a token, it is the most frequent one of many texts.
-
-    Raises:
-        ValueError: If there is no line.
     """
     counts = torch.zeros(num_embeddings, dtype=torch.float64)
     remaining = iter(lines)
@@ -59,28 +52,18 @@ def default_sample() -> list[str]:
 
 @dataclass(frozen=True)
 class Readings:
-    """What a model gives for a sample.
+    """What a model gives for a sample."""
 
-    Args:
-        perplexity: Of the tokens, where the model has a causal head; None if not.
-        vectors: Mean of the last hidden states of each line (lines, m), of length 1.
-    """
-
-    perplexity: float | None
-    vectors: Float[Tensor, "lines features"]
+    perplexity: float | None  # None without a causal head
+    vectors: Float[Tensor, "lines features"]  # means of the last hidden states, of length 1
 
 
 @dataclass(frozen=True)
 class Change:
-    """How far outputs for a sample moved.
+    """How far outputs for a sample moved."""
 
-    Args:
-        perplexity: Before and after; None without a causal head.
-        distance: Mean of 1 - cos between mean-pooled hidden states of a line before and after.
-    """
-
-    perplexity: tuple[float, float] | None
-    distance: float
+    perplexity: tuple[float, float] | None  # before and after
+    distance: float  # mean of 1 - cos between vectors of a line before and after
 
     @classmethod
     def between(cls, before: Readings, after: Readings) -> "Change":
@@ -111,23 +94,15 @@ def read_sample(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     lines: Sequence[str],
-    max_length: int = 128,
 ) -> Readings:
-    """Runs a model over a sample of text, each line for itself.
-
-    Raises:
-        ValueError: If there is no line.
-    """
+    """Runs a model over a sample of text, each line for itself."""
     if not lines:
         raise ValueError("A sample needs at least one line.")
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    max_length = min(max_length, positions or max_length)
     total, count = 0.0, 0
     vectors = []
-    causal = is_causal(model)
+    causal = _is_causal(model)
     with evaluating(model):
-        for first in range(0, len(lines), _LINES):
-            batch = token_batch(tokenizer, lines[first : first + _LINES], max_length, model.device)
+        for batch in _batches(model, tokenizer, lines, _READ):
             mask = batch["attention_mask"]
             part = model.get_encoder() if model.config.is_encoder_decoder else model.base_model
             hidden = cast(Any, part)(**batch).last_hidden_state
@@ -142,19 +117,121 @@ def read_sample(
     return Readings(perplexity, torch.cat(vectors))
 
 
-def is_causal(model: PreTrainedModel) -> bool:
-    """Whether a model gives the next word's logits for a text alone."""
+def _is_causal(model: PreTrainedModel) -> bool:
     head = model.get_output_embeddings()
     return head is not None and model.can_generate() and not model.config.is_encoder_decoder
 
 
-def token_batch(
-    tokenizer: PreTrainedTokenizerBase, lines: Sequence[str], max_length: int, device: torch.device
-) -> dict[str, Tensor]:
+def _batches(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, lines: Sequence[str], size: int
+) -> Iterator[dict[str, Tensor]]:
     """Ids and mask, padded behind the longest line with whatever the tokenizer pads with."""
-    rows = cast(Any, tokenizer)(list(lines), truncation=True, max_length=max_length)["input_ids"]
-    rows = [row or [0] for row in rows]
-    longest, padding = max(map(len, rows)), tokenizer.pad_token_id or 0
-    ids = torch.tensor([[*row, *[padding] * (longest - len(row))] for row in rows])
-    mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
-    return {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    options = {"truncation": True, "max_length": min(_TOKENS, positions or _TOKENS)}
+    for first in range(0, len(lines), size):
+        some = list(lines[first : first + size])
+        rows = [row or [0] for row in cast(Any, tokenizer)(some, **options)["input_ids"]]
+        longest, padding = max(map(len, rows)), tokenizer.pad_token_id or 0
+        ids = torch.tensor([[*row, *[padding] * (longest - len(row))] for row in rows])
+        mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
+        yield {"input_ids": ids.to(model.device), "attention_mask": mask.to(model.device)}
+
+
+def sensitivity(
+    model: PreTrainedModel,
+    tables: Sequence[Table],
+    tokenizer: PreTrainedTokenizerBase,
+    lines: Sequence[str],
+    *,
+    report: Callable[[str], None] = lambda _: None,
+) -> list[Float[Tensor, "features features"]]:
+    r"""The metrics in which a small error of rows is as large as what it does to outputs.
+
+    .. math:: M = \sum_t J_t^\top J_t + \sum_t (1 - \| p_t \|^2) \, h_t h_t^\top
+
+    J_t is the derivative of a line's vector (its mean hidden state, of length 1) by the row of
+    token t; of causal models, of the next words' log probabilities: M is then the Fisher
+    information. The second sum is there where the table is the head's too: h_t are the states that
+    it reads, p_t the probabilities that it gives. J is not computed: of each line one random
+    combination of its outputs is traced back.
+
+    Reference:
+        | Optimal Brain Surgeon (Hassibi & Stork 1993): errors weighed by curvature
+
+    Returns:
+        A positive definite matrix for each table, with a mean cost of 1.
+    """
+    causal = _is_causal(model)
+    totals = [
+        torch.zeros(2 * table.weight.shape[1:], dtype=torch.float64, device=model.device)
+        for table in tables
+    ]
+    rows: list[tuple[Tensor, Tensor]] = []  # what look-ups gave, and the sum that each adds to
+    read: list[tuple[Tensor, Tensor]] = []
+
+    def trace(total: Tensor) -> Callable[..., Tensor]:
+        def hook(_: nn.Module, __: object, output: Tensor) -> Tensor:
+            rows.append((output.detach().requires_grad_(), total))
+            return rows[-1][0]
+
+        return hook
+
+    def keep(total: Tensor) -> Callable[..., None]:
+        return lambda _, given: read.append((given[0].detach(), total))
+
+    hooks = []
+    for table, total in zip(tables, totals, strict=True):
+        for name in table.inputs:
+            hooks.append(model.get_submodule(name).register_forward_hook(trace(total)))
+        for name in table.heads:
+            hooks.append(model.get_submodule(name).register_forward_pre_hook(keep(total)))
+    part = model if causal else model.base_model
+    part = model.get_encoder() if model.config.is_encoder_decoder else part
+    generator = torch.Generator(model.device).manual_seed(0)
+    start, told = time.perf_counter(), 0
+    try:
+        with evaluating(model), torch.enable_grad():
+            for index, batch in enumerate(_batches(model, tokenizer, lines, _TRACED), 1):
+                mask = batch["attention_mask"].bool()
+                rows.clear()
+                read.clear()
+                score, spread = _score(cast(Any, part)(**batch), mask, causal, generator)
+                gradients = torch.autograd.grad(score, [each for each, _ in rows])
+                for gradient, (_, total) in zip(gradients, rows, strict=True):
+                    seen = gradient[mask].double()
+                    total += seen.mT @ seen
+                for states, total in read:
+                    seen = states[mask].double()
+                    total += (seen * spread[:, None]).mT @ seen
+                done = min(index * _TRACED / len(lines), 1)
+                if 10 * done >= told + 1:
+                    told = int(10 * done)
+                    left = (time.perf_counter() - start) * (1 / done - 1)
+                    report(f"gradients of {done:.0%} of {len(lines)} lines, {left:.0f} s left")
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return [_metric(total) for total in totals]
+
+
+def _metric(total: Tensor) -> Tensor:
+    equal, mean = torch.eye(len(total)).to(total), total.diagonal().mean()
+    return (1 - _EQUAL) * total / mean + _EQUAL * equal if mean > 0 else equal
+
+
+def _score(
+    outputs: Any,  # noqa: ANN401
+    mask: Tensor,
+    causal: bool,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """A random combination of outputs, and 1 - ‖p‖² for each token."""
+    if causal:
+        log_prob = outputs.logits[mask].float().log_softmax(-1)
+        prob = log_prob.detach().exp()
+        drawn = torch.multinomial(prob, 1, generator=generator)
+        return log_prob.gather(1, drawn).sum(), 1 - prob.square().sum(1).double()
+    hidden = outputs.last_hidden_state.float()
+    pooled = nn.functional.normalize((hidden * mask[..., None]).sum(1), dim=1)
+    noise = torch.empty_like(pooled).normal_(generator=generator)
+    return (pooled * noise).sum(), mask.new_zeros(int(mask.sum()), dtype=torch.float64)

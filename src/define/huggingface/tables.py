@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, cast
 
 import torch
@@ -16,9 +17,8 @@ __all__ = [
     "input_tables",
     "put",
     "row_counts",
-    "value_at",
+    "set_sizes",
     "vocabularies",
-    "with_sizes",
     "without_memory",
 ]
 
@@ -188,26 +188,19 @@ def vocabularies(config: PreTrainedConfig) -> dict[_Path, int]:
     return sizes
 
 
-def value_at(config: PreTrainedConfig, path: _Path) -> Any:  # noqa: ANN401
-    """A setting of a configuration, or one of its parts."""
-    value: Any = config
-    for key in path:
-        value = getattr(value, key)
-    return value
-
-
-def with_sizes(config: PreTrainedConfig, sizes: Mapping[_Path, int]) -> PreTrainedConfig:
-    """A copy of a configuration with vocabularies of other sizes."""
-    config = copy.deepcopy(config)
+def set_sizes(config: PreTrainedConfig, sizes: Mapping[_Path, int]) -> None:
+    """Gives vocabularies of a configuration other sizes."""
     for (*parts, key), size in sizes.items():
-        setattr(value_at(config, tuple(parts)), key, size)
-    return config
+        setattr(reduce(getattr, parts, config), key, size)
 
 
-def without_memory(cls: type[PreTrainedModel], config: PreTrainedConfig) -> PreTrainedModel:
-    """A model on the meta device."""
+def without_memory(
+    cls: type[PreTrainedModel], config: PreTrainedConfig, sizes: Mapping[_Path, int] | None = None
+) -> PreTrainedModel:
+    """A model on the meta device, with vocabularies of other sizes."""
+    set_sizes(config := copy.deepcopy(config), sizes or {})
     with torch.device("meta"):
-        return cast(Any, cls)._from_config(copy.deepcopy(config))
+        return cast(Any, cls)._from_config(config)
 
 
 def row_counts(model: nn.Module) -> dict[str, int]:
@@ -223,9 +216,9 @@ def _follow_vocabularies(model: PreTrainedModel, seen: set[str]) -> set[str]:
     found = {name for name in rows.keys() - seen if rows[name] in sizes.values()}
     if not found:
         return found
-    longer = with_sizes(model.config, {path: size + 1 for path, size in sizes.items()})
+    longer = {path: size + 1 for path, size in sizes.items()}
     try:
-        grown = row_counts(without_memory(type(model), longer))
+        grown = row_counts(without_memory(type(model), model.config, longer))
     except Exception:  # noqa: BLE001  # of any model's code: its sizes depend on each other
         return found
     return {name for name in found if grown.get(name) != rows[name]}
