@@ -69,6 +69,8 @@ def test_same_numbers(kind, embedding, tie):
     # A head of rank n cannot be the table; a table tied as it is can.
     same = tie is None and embedding in ("plain", "adaptive")
     assert plain.config.tie_word_embeddings == same
+    ends = plain.get_input_embeddings().weight, plain.get_output_embeddings().weight
+    assert (ends[0] is ends[1]) == same
     assert not {p.data_ptr() for p in plain.parameters()} & {
         p.data_ptr() for p in model.parameters()
     }

@@ -2,6 +2,7 @@ import copy
 
 import pytest
 import torch
+import transformers
 from tiny_models import (
     AUTO,
     CAUSAL,
@@ -10,6 +11,7 @@ from tiny_models import (
     PADDING,
     M,
     V,
+    bert,
     logits,
     small_define,
     tokens,
@@ -186,6 +188,20 @@ def test_generation_with_and_without_cache(kind, beams):
             wanted = torch.cat([wanted, following], 1)
         ended = (cached == 2).cumsum(-1) - (cached == 2).long() > 0
         assert torch.equal(wanted[~ended], cached[~ended])
+
+
+def test_what_a_model_was_made_without_stays_away(tmp_path):
+    config = bert().config
+    alone = transformers.BertModel(config, add_pooling_layer=False)
+    decoder = transformers.BertLMHeadModel(type(config)(**{**config.to_dict(), "is_decoder": True}))
+    both = transformers.EncoderDecoderModel(encoder=copy.deepcopy(alone), decoder=decoder)
+    both.config.decoder_start_token_id = 1
+    for plain, path in ((alone, ""), (both, "encoder")):
+        model = replace_embedding(plain, small_define)
+        assert model.get_submodule(path).pooler is None
+        model.save_pretrained(tmp_path / type(plain).__name__)
+        loaded = type(model).from_pretrained(tmp_path / type(plain).__name__)
+        assert loaded.get_submodule(path).pooler is None
 
 
 def test_gradients_with_checkpointing(kind):

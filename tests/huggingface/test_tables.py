@@ -260,11 +260,28 @@ def test_a_model_that_was_changed_is_refused():
         other = gpt2(n_layer=2)
         other.transformer.h = nn.ModuleList([other.transformer.h[0]])
         replace_embedding(other, small_define)
+    longer = gpt2()
+    longer.transformer.wpe = nn.Embedding(80, M)  # 64 by the configuration
+    with pytest.raises(ValueError, match=r"transformer.wpe.weight .*changed since it was made"):
+        replace_embedding(longer, small_define)
+
+
+def test_a_model_without_memory_is_replaced():
+    with torch.device("meta"):
+        plain = llama()
+    model = replace_embedding(plain, small_define)
+    assert all(parameter.is_meta for parameter in model.parameters())
+    assert model.config.define["embedding"]["class"] == "DeFINE"
 
 
 class Shifted(nn.Embedding):
     def forward(self, ids):
         return super().forward(ids).clamp(-1, 1)
+
+
+class Cut(nn.Embedding):
+    def forward(self, ids):
+        return nn.functional.hardshrink(super().forward(ids), 0.5)
 
 
 class Extra(nn.Embedding):
@@ -276,14 +293,79 @@ class Extra(nn.Embedding):
         return super().forward(ids) + (ids == 5)[..., None] * self.extra
 
 
-@pytest.mark.parametrize("cls", [Shifted, Extra])
-def test_tables_that_do_more_than_scale_are_refused(cls):
-    model = gpt2()
-    table = cls(V, M)
+class Last(nn.Embedding):
+    def forward(self, ids):
+        return super().forward(ids) * (ids != self.num_embeddings - 1)[..., None]
+
+
+def with_table(cls, **options):
+    model = gpt2(**options)
+    table = cls(*model.transformer.wte.weight.shape)
     table.weight = model.transformer.wte.weight
     model.transformer.wte = table
+    return model
+
+
+@pytest.mark.parametrize("cls", [Shifted, Cut, Extra, Last])
+def test_tables_that_do_more_than_scale_are_refused(cls):
     with pytest.raises(ValueError, match=f"{cls.__name__} does more with its rows"):
-        replace_embedding(model, small_define)
+        replace_embedding(with_table(cls, vocab_size=1100), small_define)
+
+
+class Doubled(nn.Embedding):
+    embed_scale = 2.0
+
+    def forward(self, ids):
+        return super().forward(ids) * 2
+
+
+class Reads(nn.Module):
+    def __init__(self, weight):
+        super().__init__()
+        self.weight = weight
+
+
+class Head(nn.Linear):
+    pass
+
+
+def test_what_shares_a_table_is_understood_or_refused():
+    plain = gpt2()
+    plain.second = Doubled(V, M)
+    plain.second.weight = plain.transformer.wte.weight
+    with pytest.raises(ValueError, match=r"share one table and scale it differently: \[1.0, 2.0\]"):
+        find_tables(plain)
+    plain.second = Reads(plain.transformer.wte.weight)
+    with pytest.raises(ValueError, match="second, a Reads, shares its weight"):
+        find_tables(plain)
+    del plain.second
+    plain.extra = plain.transformer.wte.weight
+    with pytest.raises(ValueError, match=r"\['extra'\] share the weight .* no module reads them"):
+        find_tables(plain)
+
+
+def test_heads_of_their_own_are_listed_once_and_by_kind():
+    plain = gpt2(tie_word_embeddings=False)
+    plain.second = nn.Embedding(V, M)
+    plain.second.weight = plain.lm_head.weight
+    first, second = find_tables(plain)
+    assert first.heads == () and (second.inputs, second.heads) == (("second",), ("lm_head",))
+    plain = gpt2(tie_word_embeddings=False)
+    plain.lm_head = Head(M, V)  # who knows what it does
+    assert [table.name for table in find_tables(plain)] == ["transformer.wte"]
+    with pytest.raises(ValueError, match="table='transformer.ln_f' must be one of"):
+        replace_embedding(plain, small_define, table="transformer.ln_f")
+
+
+class Fixed(GPT2LMHeadModel):
+    def __init__(self, config):
+        assert config.vocab_size == V
+        super().__init__(config)
+
+
+def test_sizes_that_cannot_be_tried_are_taken_for_vocabularies():
+    names = [table.name for table in find_tables(Fixed(gpt2(n_positions=V).config))]
+    assert names == ["transformer.wte", "transformer.wpe"]
 
 
 class Hidden(GPT2LMHeadModel):
@@ -319,9 +401,16 @@ def test_the_check_finds_what_is_not_understood():
 
 
 def test_the_old_model_stays_and_shares_its_weights():
-    plain = gpt2().eval()
+    plain = gpt2(n_layer=2).eval()
+    plain.transformer.h[1].mlp = plain.transformer.h[0].mlp
+    plain.transformer.ln_f.requires_grad_(False)
+    getattr(plain, "activation_checkpointing_enable", plain.gradient_checkpointing_enable)()
     expected = logits(plain, ids := tokens())
     model = replace_embedding(plain, small_define)
+    assert model.transformer.h[1].mlp.c_fc.weight is model.transformer.h[0].mlp.c_fc.weight
+    assert not model.transformer.ln_f.weight.requires_grad
+    assert any(getattr(part, "gradient_checkpointing", False) for part in model.modules())
+    assert model.generation_config is not plain.generation_config
     assert type(plain).__name__ == "GPT2LMHeadModel" and not hasattr(plain.config, "define")
     assert torch.equal(logits(plain, ids), expected)
     ours, theirs = model.transformer.h[0].mlp.c_fc.weight, plain.transformer.h[0].mlp.c_fc.weight

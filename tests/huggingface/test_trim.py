@@ -47,7 +47,11 @@ def tokenizer_of(kind):
 
 def model_of(size, tokenizer):
     return tiny_models.llama(
-        vocab_size=size, pad_token_id=0, bos_token_id=1, eos_token_id=tokenizer.eos_token_id
+        vocab_size=size,
+        intermediate_size=size,  # no table, but as long
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=tokenizer.eos_token_id,
     ).eval()
 
 

@@ -26,8 +26,8 @@ VARIANTS = [*((kind, None) for kind in EMBEDDINGS), ("define", False)]
 
 
 def gpt2(**options):
-    options = {"n_embd": M, "n_layer": 1, "n_head": 2, "n_positions": 64, **options}
-    config = transformers.GPT2Config(vocab_size=V, **SPECIAL, **options)
+    widths = {"vocab_size": V, "n_embd": M, "n_layer": 1, "n_head": 2, "n_positions": 64}
+    config = transformers.GPT2Config(**{**widths, **SPECIAL, **options})
     return transformers.GPT2LMHeadModel(config)
 
 

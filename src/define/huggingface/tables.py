@@ -75,9 +75,9 @@ def find_tables(model: PreTrainedModel) -> list[Table]:
     """
     tables = input_tables(model)
     seen = {name for table in tables for name in (*table.inputs, *table.heads)}
-    further = _follow_vocabularies(model, seen)
+    further, head = _follow_vocabularies(model, seen), model.get_output_embeddings()
     for name, module in model.named_modules():
-        if name not in seen and (name in further or module is _head(model)) and _is_table(module):
+        if name not in seen and (name in further or module is head) and _is_table(module):
             tables.append(_table(model, name))
             seen.update((*tables[-1].inputs, *tables[-1].heads))
     return tables
@@ -93,7 +93,7 @@ def input_tables(model: PreTrainedModel) -> list[Table]:
         module = _input_embeddings(part)
         name = next((key for key, found in model.named_modules() if found is module), None)
         if isinstance(module, nn.Embedding) and name is not None:
-            if not any(name in table.inputs or table.module is module for table in tables):
+            if not any(name in table.inputs for table in tables):
                 tables.append(_table(model, name))
     return tables
 
@@ -168,13 +168,6 @@ def _input_embeddings(part: nn.Module) -> nn.Module | None:
         return cast(PreTrainedModel, part).get_input_embeddings()
     except (NotImplementedError, AttributeError):
         return getattr(part, "embed_tokens", None)  # FSMT's decoder does not say
-
-
-def _head(model: PreTrainedModel) -> nn.Module | None:
-    try:
-        return model.get_output_embeddings()
-    except (NotImplementedError, AttributeError):
-        return None
 
 
 def vocabularies(config: PreTrainedConfig) -> dict[_Path, int]:
