@@ -193,7 +193,8 @@ def test_generation_with_and_without_cache(kind, beams):
 def test_what_a_model_was_made_without_stays_away(tmp_path):
     config = bert().config
     alone = transformers.BertModel(config, add_pooling_layer=False)
-    decoder = transformers.BertLMHeadModel(type(config)(**{**config.to_dict(), "is_decoder": True}))
+    options = {**config.to_dict(), "is_decoder": True, "add_cross_attention": True}
+    decoder = transformers.BertLMHeadModel(type(config)(**options))
     both = transformers.EncoderDecoderModel(encoder=copy.deepcopy(alone), decoder=decoder)
     both.config.decoder_start_token_id = 1
     for plain, path in ((alone, ""), (both, "encoder")):

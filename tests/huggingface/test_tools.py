@@ -1,8 +1,8 @@
 """Tools that put something between a model and its weights: the numbers must stay the same."""
 
 import copy
-import pickle
 import os
+import pickle
 import subprocess
 import sys
 import warnings

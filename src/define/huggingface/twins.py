@@ -88,8 +88,8 @@ def assemble(
                 name = f"{prefix}.{key}".removeprefix(".")
                 own = None if old is None else old._parameters.get(key, old._buffers.get(key))
                 value = weights.get(name, own)
-                if value is None and not tensor.is_meta:
-                    continue  # drawn with the head
+                if value is None and (not tensor.is_meta or source.device.type == "meta"):
+                    continue  # drawn with the head, or there is nothing to draw
                 if value is None and key in module._non_persistent_buffers_set:
                     container[key] = torch.empty_like(tensor, device=source.device)
                     computed.append(module)  # a table's own, such as Gemma's scale
