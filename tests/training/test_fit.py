@@ -133,6 +133,8 @@ def test_the_run_folder_has_summary_logs_and_vocabulary(folder, run):
     assert len(set(summary["texts"].split())) == 2  # validation and test are different texts
     assert [tokens for tokens, _ in summary["history"]] == [1000, 1996, 2996, 3992]
     assert summary["tokens_per_second"] > 0
+    metrics = run.path / "logs" / "version_0" / "metrics.csv"
+    assert len(column(metrics, "train_loss")) == 4  # also of epochs of ten steps
     # Torch alone has more than that.
     assert 2**26 < summary["peak_memory"] <= peak_memory(torch.device("cpu"))
     assert run.vocabulary.read_text().split() == list(setting.data.open().vocabulary.words)

@@ -82,8 +82,6 @@ def fit(experiment: Experiment, run: Run, signals: StopSignals) -> dict[str, Any
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         # On purpose: checkpoints are ours to write, see RunCheckpoints.
         warnings.filterwarnings("ignore", message="Checkpoint directory .* exists")
-        # A text of less than 50 batches has validations in its logs, which is enough.
-        warnings.filterwarnings("ignore", message="The number of training batches")
         # Lightning 2.6 on torch 2.13.
         warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
         try:
@@ -98,7 +96,7 @@ def fit(experiment: Experiment, run: Run, signals: StopSignals) -> dict[str, Any
                 gradient_clip_val=training.clip or None,
                 val_check_interval=1.0 / training.validations,
                 num_sanity_val_steps=-1 if measured_first else 0,
-                log_every_n_steps=50,
+                log_every_n_steps=max(1, min(50, steps // training.epochs // 2)),
                 logger=[csv, tensorboard],
                 plugins=[checkpoints],
                 callbacks=[
