@@ -5,8 +5,14 @@ Each imports what it needs when it runs, so that help needs no torch.
 
 from importlib import import_module
 from types import ModuleType
+from typing import TYPE_CHECKING
 
-__all__ = ["COMMANDS", "load"]
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
+else:  # only named: help is there without it
+    ArgumentParser = object
+
+__all__ = ["COMMANDS", "ArgumentParser", "load"]
 
 COMMANDS = (
     "train",

@@ -2,15 +2,12 @@
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from define.commands import ArgumentParser
 from define.commands.common import summary_of
 
-if TYPE_CHECKING:
-    from jsonargparse import ArgumentParser
 
-
-def command(parser: "ArgumentParser", args: list[str]) -> None:
+def command(parser: ArgumentParser, args: list[str]) -> None:
     parser.add_argument(
         "runs",
         type=Path,

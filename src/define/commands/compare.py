@@ -4,17 +4,14 @@ import json
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from define.commands import ArgumentParser
 from define.commands.common import summary_of
-
-if TYPE_CHECKING:
-    from jsonargparse import ArgumentParser
 
 logger = logging.getLogger("define")
 
 
-def command(parser: "ArgumentParser", args: list[str]) -> None:
+def command(parser: ArgumentParser, args: list[str]) -> None:
     parser.add_argument("runs", type=Path, nargs="+", help="folders of runs")
     parser.add_argument("--figure", type=Path, default=Path("comparison.png"), help="PNG or SVG")
     parser.add_argument(

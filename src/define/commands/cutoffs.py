@@ -1,12 +1,9 @@
 """Choose where to cut a vocabulary for an adaptive softmax that takes the least time."""
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from jsonargparse import ArgumentParser
+from define.commands import ArgumentParser
 
 
-def command(parser: "ArgumentParser", args: list[str]) -> None:
+def command(parser: ArgumentParser, args: list[str]) -> None:
     from dataclasses import fields
 
     import torch

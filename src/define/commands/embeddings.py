@@ -1,12 +1,9 @@
 """Calculate what each embedding costs for a vocabulary, and from which size on it pays."""
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from jsonargparse import ArgumentParser
+from define.commands import ArgumentParser
 
 
-def command(parser: "ArgumentParser", args: list[str]) -> None:
+def command(parser: ArgumentParser, args: list[str]) -> None:
     from define.measures import cost_table, embedding_costs
 
     parser.add_function_arguments(embedding_costs)

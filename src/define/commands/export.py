@@ -1,13 +1,11 @@
 """Write what needs nothing of this package: models and vectors of runs, plain models."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from jsonargparse import ArgumentParser
+from define.commands import ArgumentParser
 
 
-def command(parser: "ArgumentParser", args: list[str]) -> None:
+def command(parser: ArgumentParser, args: list[str]) -> None:
     parser.add_argument("model", type=Path, help="folder of a run, or of a checkpoint")
     parser.add_argument("--output", type=Path, required=True, help="new folder for the result")
     parser.add_argument("--onnx", action="store_true", help="write an ONNX file too")

@@ -1,13 +1,11 @@
 """Continue a prompt with a trained run."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from jsonargparse import ArgumentParser
+from define.commands import ArgumentParser
 
 
-def command(parser: "ArgumentParser", args: list[str]) -> None:
+def command(parser: ArgumentParser, args: list[str]) -> None:
     parser.add_argument("run", type=Path, help="folder of the run")
     parser.add_argument("--prompt", default="", help="text as the training text")
     parser.add_argument("--length", type=int, default=100, help="words to add")

@@ -1,13 +1,11 @@
 """Count the parameters of every model in the paper's tables, ours beside theirs."""
 
 import json
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from jsonargparse import ArgumentParser
+from define.commands import ArgumentParser
 
 
-def command(parser: "ArgumentParser", args: list[str]) -> None:
+def command(parser: ArgumentParser, args: list[str]) -> None:
     parser.add_argument("--json", action="store_true", help="JSON instead of the table")
     arguments = parser.parse_args(args)
     from define.measures.paper import paper_json, paper_rows, paper_table

@@ -1,12 +1,9 @@
 """Suggest an embedding for a vocabulary, from what was measured."""
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from jsonargparse import ArgumentParser
+from define.commands import ArgumentParser
 
 
-def command(parser: "ArgumentParser", args: list[str]) -> None:
+def command(parser: ArgumentParser, args: list[str]) -> None:
     from define.measures.suggest import suggest
 
     parser.add_function_arguments(suggest)
