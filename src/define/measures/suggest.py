@@ -95,8 +95,9 @@ class Advice:
             )
         if self.computed and not first.method.endswith(", adaptive"):
             parts.append(
-                "Not measured there: a row that is computed from an adaptive Map. Elsewhere it was "
-                "2 to 7 % ahead of adaptive input of the same size, and one matrix is enough."
+                "With millions of tokens, or from its text with many words, a row that is computed "
+                "from an adaptive Map was 2 to 7 % ahead of adaptive input of the same size, and "
+                "one matrix is enough."
             )
         parts.append("For a table that is trained already, see define compress.")
         text = [_wrapped(f"{head} {first.code}"), table, *(fill(part, 100) for part in parts)]
@@ -170,10 +171,10 @@ def _nearest(
 
     Twice the training tokens for each word are one step away, and half the parameters as far as 16
     times the tokens: what a narrow table costs, training mends little. Twice the vocabulary is half
-    a step, and so is a method that was not measured there: two steps where parameters are limited,
-    since then methods are to be compared at equal ones.
+    a step, and so is a method that was not measured there, or a whole one where parameters are
+    limited: methods are to be compared at equal ones.
     """
-    lack = 0.5 if share is None else 2.0
+    lack = 0.5 if share is None else 1.0
     found = []
     for i, comparison in enumerate(MEASURED):
         results = comparison.results
