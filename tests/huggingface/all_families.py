@@ -35,6 +35,10 @@ checks the same.
 {right} types are right, {refused} are refused with the sentence given here, {not_tried} were not
 tried: they read no text (and are left out here), or a tiny one does not run on a few tokens alone.
 
+What is right but not resized, transformers does not resize either: a plain `cpmant` that was
+resized cannot be loaded (behind the words its table has prompts), a plain `deepseek_v4` fails for
+new ids (it chooses experts by them).
+
 | type | class | result |
 | --- | --- | --- |
 """
