@@ -95,7 +95,7 @@ def test_the_table_of_families_counts():
     found = {"a": ("A", RIGHT, ""), "b": ("B", WRONG, first_line(ValueError("x | y\nz")))}
     text = table(found)
     assert "1 types are right, 0 are refused" in text
-    assert text.index("| b | B | WRONG: x \\| y z |") < text.index("| a | A | right |")
+    assert text.index("| `b` | `B` | WRONG: x \\| y z |") < text.index("| `a` | `A` | right |")
 
 
 @pytest.mark.slow
