@@ -49,6 +49,15 @@ def test_large_logits_do_not_overflow(shift):
     assert_close(nll, head(hidden, torch.arange(5)), rtol=0, atol=1e-2)
 
 
+def test_the_loss_among_large_logits_is_as_exact_as_that_of_torch():
+    head = Softmax(8, 30)
+    nn.init.constant_(head.bias, 1e4)
+    hidden, targets = torch.randn(50, 8), torch.arange(50) % 30
+    logits = F.linear(hidden, head.weight, head.bias)
+    expected = F.cross_entropy(logits.double(), targets, reduction="none")
+    assert_close(head(hidden, targets).double(), expected, rtol=0, atol=1e-5)
+
+
 def test_parts_that_need_no_gradient_get_none():
     head = Softmax(8, 30)
     head.weight.requires_grad_(False)

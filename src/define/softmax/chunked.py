@@ -86,7 +86,7 @@ def _nll(
             picked = logits.gather(-1, target)
             top = logits.amax(-1, keepdim=True)
             total = logits.sub_(top).exp_().sum(-1, keepdim=True)
-            nll = total.log() + top - picked
+            nll = total.log() + (top - picked)  # both may be large
         values[part] = nll.masked_fill_(ignored, 0.0).squeeze(-1)
         if gradients is None or upstream is None:
             continue
