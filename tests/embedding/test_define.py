@@ -1,6 +1,7 @@
 """Laws of DeFINE: Map, Expand, Reduce."""
 
 import re
+from functools import partial
 
 import pytest
 import torch
@@ -214,3 +215,11 @@ def test_all_of_a_unit_is_trained_from_a_start_without_it(norm, start):
 def test_a_start_that_cannot_be_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
         DeFINE(20, 16, **SMALL | options)
+
+
+@pytest.mark.parametrize("make", [DeFINE, ProjectedEmbedding])
+def test_a_map_that_is_made_has_the_type_and_device_of_the_embedding(make):
+    map = partial(AdaptiveEmbedding, cutoffs=[10, 30])
+    embedding = make(50, 16, map=map, dtype=torch.float64)
+    assert embedding(torch.arange(50)).dtype == torch.float64
+    assert all(p.is_meta for p in make(50, 16, map=map, device="meta").parameters())

@@ -73,7 +73,7 @@ class FactorizedEmbedding(Embedding):
         dtype: torch.dtype | None = None,
     ) -> None:
         if callable(map) and not isinstance(map, nn.Module):
-            map = map(num_embeddings, embedding_dim)
+            map = map(num_embeddings, embedding_dim).to(device, dtype)
         if isinstance(map, nn.Module):
             size, width = table_size(map)
             if size != num_embeddings:
@@ -82,7 +82,9 @@ class FactorizedEmbedding(Embedding):
             module = map
         else:
             if not hasattr(map, "__index__"):
-                raise TypeError(f"{map=} must be a width (an integer) or an embedding module.")
+                raise TypeError(
+                    f"{map=} must be a width (an integer), an embedding module, or what makes one."
+                )
             width, num_embeddings = check_sizes(map=map, num_embeddings=num_embeddings)
             std = 1.0 if std is None else std
             module = nn.Embedding.from_pretrained(  # which draws nothing
