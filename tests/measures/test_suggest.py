@@ -64,9 +64,12 @@ def test_what_is_suggested(tokens, parameters, backbone, method):
 
 
 @pytest.mark.parametrize("backbone", ["lstm", "transformer"])
-def test_with_a_large_vocabulary_and_tokens_enough_a_matrix_on_an_adaptive_map(backbone):
-    first = suggest(267_735, 256, 25_000_000, backbone=backbone).suggestions[0]
-    assert first.method == "projected, adaptive"
+@pytest.mark.parametrize("share", [None, 0.14, 0.2])  # the widest has 0.14: more is no limit
+def test_with_a_large_vocabulary_and_tokens_enough_a_matrix_on_an_adaptive_map(backbone, share):
+    parameters = None if share is None else int(share * 267_735 * 256)
+    advice = suggest(267_735, 256, 25_000_000, parameters, backbone)
+    assert advice.comparison.num_embeddings == 267_735
+    assert advice.suggestions[0].method == "projected, adaptive"
 
 
 @pytest.mark.parametrize("size", [500, 33_278, 267_735])

@@ -1,7 +1,7 @@
 """Which embedding to take for a language model, from what was measured."""
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, log2
 from textwrap import fill
@@ -90,7 +90,7 @@ class Advice:
         if self.start:
             parts.append(
                 "Let it start from its training text (--training.start_from_text true): in an LSTM "
-                "3 to 22 % of perplexity, in a Transformer-XL 7 %, the more the larger the "
+                "3 to 25 % of perplexity, in a Transformer-XL 7 %, the more the larger the "
                 f'vocabulary and the shorter the training ("{START}").'
             )
         if self.computed and not first.method.endswith(", adaptive"):
@@ -134,11 +134,13 @@ def suggest(
         sizes = f"{num_embeddings=} and {tokens=} must be at least 1"
         raise ValueError(f"{sizes}, {embedding_dim=} at least {_STEP}.")
     whole = num_embeddings * embedding_dim
-    share = None if parameters is None else parameters / whole
-    near = _nearest(backbone, num_embeddings, tokens, share)
-    found = []
+    methods, shares, found = list(_methods(num_embeddings, embedding_dim)), None, []
     with shapes_only():
-        for method in _methods(num_embeddings, embedding_dim):
+        if parameters is not None:
+            widths = [(m, _width(m, None, parameters)) for m in methods]
+            shares = {m.name: m.size(n) / whole for m, n in widths if n is not None}
+        near = _nearest(backbone, num_embeddings, tokens, shares)
+        for method in methods:
             width = _width(method, near, parameters)
             if width is not None:
                 count = method.size(width)
@@ -165,27 +167,30 @@ def suggest(
 
 
 def _nearest(
-    backbone: str, num_embeddings: int, tokens: int, share: float | None
+    backbone: str, num_embeddings: int, tokens: int, shares: Mapping[str, float] | None
 ) -> Comparison | None:
     """The comparison to go by; None if none has about so many parameters.
 
+    `shares` are those of the widest that fits, where parameters are limited: by method.
+
     Twice the training tokens for each word are one step away, and half the parameters as far as 16
     times the tokens: what a narrow table costs, training mends little. Twice the vocabulary is half
-    a step, and so is a method that was not measured there, or a whole one where parameters are
+    a step, and so is a method that was not measured there, three quarters where parameters are
     limited: methods are to be compared at equal ones.
     """
-    lack = 0.5 if share is None else 1.0
+    lack = 0.5 if shares is None else 0.75
     found = []
     for i, comparison in enumerate(MEASURED):
-        results = comparison.results
-        if share is not None:
-            results = [r for r in results if _far(r, share) <= _SHARE]
-        if comparison.backbone == backbone and results:
-            far = 0.0 if share is None else min(_far(r, share) for r in results)
+        far = {r: 0.0 for r in comparison.results}
+        if shares is not None:
+            far = {r: _far(r, shares[r.method]) for r in far if r.method in shares}
+            far = {r: steps for r, steps in far.items() if steps <= _SHARE}
+        if comparison.backbone == backbone and far:
             training = abs(log2(tokens / num_embeddings / comparison.tokens_per_word))
             words = abs(log2(num_embeddings / comparison.num_embeddings))
-            missing = len(METHODS) - len({r.method for r in results})
-            found.append((4 * far + training + words / 2 + lack * missing, i, comparison))
+            missing = len(METHODS) - len({r.method for r in far})
+            steps = 4 * min(far.values()) + training + words / 2 + lack * missing
+            found.append((steps, i, comparison))
     return min(found)[2] if found else None
 
 
