@@ -24,6 +24,7 @@ from define.huggingface import (
     TiedHead,
     check_tokenizer,
     embedding_of,
+    export,
     replace_embedding,
 )
 
@@ -203,6 +204,15 @@ def test_what_a_model_was_made_without_stays_away(tmp_path):
         model.save_pretrained(tmp_path / type(plain).__name__)
         loaded = type(model).from_pretrained(tmp_path / type(plain).__name__)
         assert loaded.get_submodule(path).pooler is None
+
+
+def test_random_numbers_go_on_as_they_would(monkeypatch):
+    monkeypatch.delattr(torch.cuda, "manual_seed_all")  # those of GPUs, too
+    plain = MODELS["gpt2"]()
+    embedding = small_define(V, M)
+    state = torch.get_rng_state()
+    export(replace_embedding(plain, embedding, tie=False))
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_gradients_with_checkpointing(kind):

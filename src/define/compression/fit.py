@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from define.compression.descend import dense_gradients, descend
 from define.embedding import approximate, is_exact
+from define.embedding.tables import seeded
 from define.embedding.target import check_target
 
 __all__ = ["Fit", "fit_embedding"]
@@ -95,9 +96,7 @@ def fit_embedding(
     training = embedding.training
     embedding.eval()  # no dropout: it has nothing to regularize here
     try:
-        devices = [target.table.device] if target.table.device.type == "cuda" else []
-        with torch.random.fork_rng(devices), dense_gradients(embedding):
-            torch.manual_seed(seed)
+        with seeded(seed, target.table.device), dense_gradients(embedding):
             approximate(embedding, target)
             first = target.error(embedding)
             if rounds == 0 or is_exact(embedding):

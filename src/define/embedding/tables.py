@@ -9,7 +9,15 @@ from typing import SupportsIndex, cast
 import torch
 from torch import Tensor, nn
 
-__all__ = ["check_cutoffs", "check_padding", "check_sizes", "evaluating", "resized", "table_size"]
+__all__ = [
+    "check_cutoffs",
+    "check_padding",
+    "check_sizes",
+    "evaluating",
+    "resized",
+    "seeded",
+    "table_size",
+]
 
 
 def table_size(map: nn.Module) -> tuple[int, int]:
@@ -78,6 +86,21 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for part, mode in modes:
             part.training = mode
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """The CPU's and a GPU's random numbers from a seed; what they were to give comes afterwards.
+
+    `torch.manual_seed` would seed all devices, of which one state is put back.
+    """
+    gpus = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(gpus):
+        torch.default_generator.manual_seed(seed)
+        for gpu in gpus:
+            with torch.cuda.device(gpu):
+                torch.cuda.manual_seed(seed)
+        yield
 
 
 @torch.no_grad()

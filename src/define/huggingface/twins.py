@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
+from define.embedding import tables
 from define.embedding.base import table_size
 
 __all__ = [
@@ -224,17 +225,10 @@ def _is_low(dtype: torch.dtype) -> bool:
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: PreTrainedModel) -> Iterator[None]:
     """Without dropout and with the same random numbers; leaves the model and the seed as found."""
-    modes = [(module, module.training) for module in model.modules()]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        try:
-            model.eval()
-            yield
-        finally:
-            for module, mode in modes:
-                module.training = mode
+    with tables.seeded(0, model.device), tables.evaluating(model):
+        yield
 
 
 def compare(what: str, found: Tensor, expected: Tensor) -> None:
