@@ -210,6 +210,12 @@ RELU = "--embedding.activation torch.nn.ReLU --embedding.max_groups"
         ("wikitext-103-lstm", "--unit.depth 7 --unit.max_groups 128", ""),
         ("wikipedia-25m", "--unit.depth 3", ""),
         ("wikitext-2-transformer-xl", "--unit null", ""),
+        (
+            "wikitext-2-transformer-xl",
+            f"--unit.depth 2 --embedding {BANDS}",
+            f"--embedding DeFINE --embedding.expand_dim 1024 --embedding.depth 2 {RELU} 16 "
+            f"--embedding.map {MAP}",
+        ),
     ],
 )
 def test_the_unit_of_version_0_1_is_an_embedding(name, former, present):

@@ -127,6 +127,8 @@ def _without_unit(name: str, settings: "Namespace") -> "Namespace":
     own = {"expand_dim": 4096 if large else 1024, "depth": 3 if large else 7, "max_groups": 128}
     own |= {"groups": None, "skip": "mix", "shuffle": False, "reduce": True, "reduce_map": True}
     own |= {"activation": "torch.nn.ReLU", "dropout": 0.0}
+    if name == "wikitext-2-transformer-xl":  # had no unit of its own
+        own |= {"expand_dim": 1024, "max_groups": 16}
     unit = None if given is None else own | given
     if embedding is None and unit == own:
         return settings  # what the recipe makes
