@@ -22,5 +22,6 @@ run() {
 }
 
 run n128-DeFINE "$@"
-run n384 --map_dim 384 --unit null "$@"
+run n384 --embedding AdaptiveEmbedding --embedding.cutoffs "[20000,40000,200000]" \
+    --embedding.div_value 1 "$@"
 define compare "$out"/{n128-DeFINE,n384} --figure "$out/comparison.png"
