@@ -1,4 +1,4 @@
-"""Parameter counts of METHOD.md, section 6, to the last parameter; see recipes/test_paper.py."""
+"""The paper's parameter counts, to the last parameter; see recipes/test_paper.py."""
 
 import pytest
 import torch

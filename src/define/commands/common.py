@@ -16,10 +16,12 @@ if TYPE_CHECKING:
 def embedding_name(recipe: str, settings: "Mapping[str, Any]") -> str:
     """Name of the embedding that a recipe's settings make."""
     chosen = settings.get("embedding")
-    if settings.get("unit") or not (chosen or "unit" in settings or recipe.endswith("-small")):
+    if settings.get("unit"):
         return "DeFINE"
     if not chosen:
-        return "AdaptiveEmbedding"
+        # Without unit those of version 0.1 had adaptive input, as Wikipedia's small ones have.
+        adaptive = "unit" in settings or recipe.endswith("-small")
+        return "AdaptiveEmbedding" if adaptive else "DeFINE"
     return str(chosen["class_path"] if isinstance(chosen, dict) else chosen).rpartition(".")[2]
 
 

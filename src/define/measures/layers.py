@@ -50,7 +50,7 @@ def layer_correlations(
     many drawn at random in proportion to their weights; else in float64 and over all words.
 
     Reference:
-        The poster of DeFINE (METHOD.md, Sec. 5): with depth the correlations shrink.
+        The poster of DeFINE: with depth the correlations shrink.
 
     Args:
         embedding: DeFINE, or ProjectedEmbedding, which has a Map and a projection.
