@@ -1,10 +1,18 @@
 import json
+import re
 from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from define import recipes
 from define.measures.counting import shapes_only
 from define.measures.paper import lstm, paper_json, paper_rows, paper_table, unit
+from define.recipes.settings import recipe_parser
+
+GUIDE = (Path(__file__).parents[2] / "docs/guide/train.md").read_text("utf-8")
+COMMANDS = dict(re.findall(r"^\| (.+) \| `(wikitext-103.*)` \|$", GUIDE, re.MULTILINE))
 
 
 @pytest.fixture(scope="module")
@@ -129,3 +137,27 @@ def test_json(rows):
         "total": 92_165_335,
     }
     assert first["exact"] is True
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_options_in_the_guide_make_the_models_of_the_tables(name, rows):
+    row = next(row for row in rows if row.name == name)
+    recipe, *options = COMMANDS[name].split()
+    parser = recipe_parser(recipe)
+    settings = dict(parser.instantiate(parser.parse_args(["--data.path", "text", *options])))
+    settings["data"] = SimpleNamespace(open=lambda: SimpleNamespace(vocabulary=range(267_735)))
+    with shapes_only():
+        model = getattr(recipes, recipe.replace("-", "_"))(**settings).model
+    counts = model.parameter_counts()
+    shared = 0 if recipe.endswith("lstm") else 820  # attention's biases are not in the printed ones
+    assert (counts.context - shared, counts.input_output) == (
+        row.ours.context,
+        row.ours.input_output,
+    )
+    # Reduce reads the Map, too.
+    more = model.embedding.map_dim * model.embedding.embedding_dim if row.ours.unit else 0
+    assert counts.unit == row.ours.unit + more
+
+
+def test_the_guide_has_the_rows_of_one_width_of_transformer_xl_and_all_of_the_lstm():
+    assert len(COMMANDS) == 5 + 3
