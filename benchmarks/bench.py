@@ -129,11 +129,11 @@ def main(arguments: list[str] | None = None) -> None:
     if options.rounds is not None and options.rounds < 1:
         parser.error(f"--rounds {options.rounds} must be at least 1.")
     torch.set_num_threads(1)
-    torch.set_default_device(options.device)
     torch.manual_seed(0)
     described = machine()
     print(", ".join(f"{key} {value}" for key, value in described.items()), "\n", file=sys.stderr)
-    text, numbers = run(options.only, options.full, options.rounds)
+    with torch.device(options.device):
+        text, numbers = run(options.only, options.full, options.rounds)
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / "bench.json").write_text(json.dumps(numbers, indent=1), "utf-8")
     head = "\n".join(f"- {key}: {value}" for key, value in described.items())

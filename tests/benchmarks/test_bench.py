@@ -109,3 +109,9 @@ def test_ratios_are_taken_round_by_round():
     found = bench.summarize({"a": [1.0, 10.0, 100.0], "b": [2.0, 20.0, 400.0]})
     assert found["b"]["ratio"] == 2.0
     assert found["a"] == {"ms": 10_000.0, "ratio": 1.0, "low": 1.0, "high": 1.0}
+
+
+def test_the_device_of_others_stays(tmp_path):
+    with torch.device("meta"):
+        bench.main(["--only", "unit", "--rounds", "1", "--output", str(tmp_path)])
+        assert torch.empty(1).device.type == "meta"
