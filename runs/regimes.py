@@ -213,7 +213,8 @@ class Run:
 
 def vectors(task: Task, embedding_dim: int, folder: Path) -> Tensor:
     """Vectors counted in the text: once for all runs, the others wait for them."""
-    file = folder / f"vectors-{task.num_embeddings}-{embedding_dim}-{len(task.ids)}.pt"
+    text = f"{len(task.ids)}-{int(task.ids.sum(dtype=torch.int64))}"  # unlike for another text
+    file = folder / f"vectors-{task.num_embeddings}-{embedding_dim}-{text}.pt"
     with FileLock(f"{file}.lock"):
         if not file.exists():
             torch.save(count_vectors(task.ids, task.num_embeddings, embedding_dim), file)

@@ -86,6 +86,7 @@ def test_all_but_the_model_is_carried(tmp_path):
         "pytorch_model.bin",
         "onnx/model.onnx",
         "openvino/openvino_model.xml",
+        "compression.svg",
     )
     for name in (*kept, *left):
         (source / name).parent.mkdir(parents=True, exist_ok=True)

@@ -54,7 +54,7 @@ tags:
 
 # {base} with embeddings of define-embeddings
 
-Its token table is computed from a smaller one.
+Its token table is stored in fewer bytes, or computed from a smaller one.
 
 {what}## Loading
 
@@ -70,9 +70,9 @@ model = AutoModel.from_pretrained("FOLDER")
 or without the import: `AutoModel.from_pretrained(FOLDER, trust_remote_code=True)`.
 `define.huggingface.export(model)` gives a plain model that any program loads.
 """
-# What another model writes anew, or what is its weights in another form.
+# What another model writes anew, its weights in another form, and the figure of its README.
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".gguf", ".onnx", ".ot")
-_OWN = ("config.json", "generation_config.json", "README.md", LOADER)
+_OWN = ("config.json", "generation_config.json", "README.md", "compression.svg", LOADER)
 _FOREIGN = ("onnx", "openvino", "coreml", ".git", ".cache")
 _LOCAL = {"local_files_only": True, "trust_remote_code": False}
 
