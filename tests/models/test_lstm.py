@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from define import LSTM
+from define import LSTM, AdaptiveEmbedding, TransformerXL
 
 
 def test_equal_widths_are_torchs_lstm():
@@ -56,7 +56,7 @@ def test_one_layer_has_no_dropout_between_layers():
 @pytest.mark.parametrize("sizes", [(0, 7, 2), (5, 0, 2), (5, 7, 0)])
 def test_sizes_below_one_are_refused_with_their_values(sizes):
     with pytest.raises(
-        ValueError, match="input_size={}, hidden_size={}, num_layers={}".format(*sizes)
+        ValueError, match="input_size={}, hidden_size={} and num_layers={}".format(*sizes)
     ):
         LSTM(*sizes)
     with pytest.raises(ValueError, match="output_size=0"):
@@ -98,3 +98,21 @@ class _States(torch.nn.Module):
 
     def forward(self, x, first, second):
         return self.lstm(x, (first, second))
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: LSTM(16, "a", 2), "hidden_size='a'"),
+        (lambda: LSTM(16, 8, 1.5), "num_layers=1.5"),
+        (lambda: TransformerXL(16, "2"), "depth='2'"),
+        (lambda: AdaptiveEmbedding(100, 16, cutoffs="10"), "cutoffs='10' must be a sequence of"),
+        (
+            lambda: AdaptiveEmbedding(100, 16, cutoffs=[1.5]),
+            r"cutoffs=\[1.5\] must be",
+        ),
+    ],
+)
+def test_what_is_no_integer_is_named(make, words, unchecked):
+    with pytest.raises(TypeError, match=words):
+        make()

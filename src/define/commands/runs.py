@@ -16,11 +16,10 @@ if TYPE_CHECKING:
 
 
 def command(parser: "ArgumentParser", args: list[str]) -> None:
-    parser.add_argument(
-        "folders", type=Path, nargs="*", default=[Path("runs")], help="runs, or folders of runs"
-    )
+    parser.add_argument("folders", nargs="*", default=["runs"], help="runs, or folders of runs")
     parser.add_argument("--json", action="store_true", help="JSON instead of the table")
-    folders = (arguments := parser.parse_args(args)).folders
+    arguments = parser.parse_args(args)
+    folders = [Path(name) for name in arguments.folders]
     from define.training import Run
 
     for folder in folders:

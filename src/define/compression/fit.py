@@ -92,7 +92,7 @@ def fit_embedding(
         raise ValueError(f"{rounds=} must be at least 0, {batch_size=} at least 1.")
     if lr <= 0 or tolerance < 0:
         raise ValueError(f"{lr=} must be above 0, {tolerance=} at least 0.")
-    target = check_target(table.detach(), embedding, weights, chunk_size)
+    target = check_target(torch.as_tensor(table).detach(), embedding, weights, chunk_size)
     training = embedding.training
     embedding.eval()  # no dropout: it has nothing to regularize here
     try:

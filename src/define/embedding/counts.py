@@ -82,6 +82,7 @@ def count_vectors(
         raise ValueError(
             f"{num_embeddings=}, {embedding_dim=}, {reach=} and {num_contexts=} must be at least 1."
         )
+    ids = torch.as_tensor(ids)
     if len(ids) < 2:
         raise ValueError(f"A text of {len(ids)} tokens has no neighbours: it must have at least 2.")
     if ids.min() < 0 or ids.max() >= num_embeddings:

@@ -68,8 +68,11 @@ def check_cutoffs(cutoffs: Sequence[int], num_embeddings: int) -> tuple[int, ...
     """The cutoffs as a tuple, if they cut the vocabulary in bands of at least one word each.
 
     Raises:
+        TypeError: If they are no integers.
         ValueError: If they do not increase within the vocabulary.
     """
+    if isinstance(cutoffs, str) or not all(hasattr(cutoff, "__index__") for cutoff in cutoffs):
+        raise TypeError(f"{cutoffs=} must be a sequence of integers.")
     cutoffs = tuple(index(cutoff) for cutoff in cutoffs)
     if not cutoffs or any(a >= b for a, b in pairwise((0, *cutoffs, num_embeddings))):
         raise ValueError(f"{cutoffs=} must increase between 0 and {num_embeddings=}.")

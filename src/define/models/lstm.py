@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from define.dropout import LockedDropout, WeightDropLSTM
+from define.embedding.tables import check_sizes
 from define.models.backbone import Backbone
 
 __all__ = ["LSTM"]
@@ -63,12 +64,10 @@ class LSTM(Backbone):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        output_size = hidden_size if output_size is None else output_size
-        if min(input_size, hidden_size, num_layers, output_size) < 1:
-            raise ValueError(
-                f"{input_size=}, {hidden_size=}, {num_layers=} and {output_size=} "
-                "must be at least 1."
-            )
+        input_size, hidden_size, num_layers = check_sizes(
+            input_size=input_size, hidden_size=hidden_size, num_layers=num_layers
+        )
+        [output_size] = check_sizes(output_size=hidden_size if output_size is None else output_size)
         super().__init__(input_size, output_size)
         self.widths = (*[hidden_size] * (num_layers - 1), output_size)
         self.layers = nn.ModuleList(

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from define.embedding.tables import check_sizes
 from define.models.backbone import Backbone
 
 __all__ = ["TransformerXL"]
@@ -207,13 +208,13 @@ class TransformerXL(Backbone):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
+        embedding_dim, depth, num_heads, head_dim = check_sizes(
+            embedding_dim=embedding_dim, depth=depth, num_heads=num_heads, head_dim=head_dim
+        )
+        if inner_dim is None:
+            inner_dim = 5 * embedding_dim
+        [inner_dim] = check_sizes(inner_dim=inner_dim)
         super().__init__(embedding_dim, embedding_dim)
-        inner_dim = 5 * embedding_dim if inner_dim is None else inner_dim
-        if min(embedding_dim, depth, num_heads, head_dim, inner_dim) < 1:
-            raise ValueError(
-                f"{embedding_dim=}, {depth=}, {num_heads=}, {head_dim=} and {inner_dim=} must be "
-                "positive."
-            )
         if memory_length < 0:
             raise ValueError(f"{memory_length=} must not be negative.")
         if evaluation_memory_length is not None and evaluation_memory_length < 0:
