@@ -148,45 +148,37 @@ REGIMES = {
         length=70,
         word_dropout=0.0,
     ),
-    # 267,735 words: one epoch over `--share` of the text, budgets that give the shapes of Table 1a.
-    "wikipedia-lstm": Regime(
-        wide_lstm,
-        WIKITEXT_103_CUTOFFS,
-        (13.46, 13.91),
-        1,
-        (0.002, 0.004),
-        length=70,
-        word_dropout=0.0,
-        embedding_dim=256,
-        edges=(10, 1000),
-    ),
-    # The same and a Transformer-XL over the whole text, in batches that fill a GPU.
-    "wikipedia-lstm-25m": Regime(
-        wide_lstm,
-        WIKITEXT_103_CUTOFFS,
-        (13.46,),
-        1,
-        (0.002, 0.004, 0.001),
-        schedule=Cosine(warmup=0.05),
-        batch_size=64,
-        length=70,
-        word_dropout=0.0,
-        embedding_dim=256,
-        edges=(10, 1000),
-    ),
-    "wikipedia-transformer-xl-25m": Regime(
-        wide_transformer_xl,
-        WIKITEXT_103_CUTOFFS,
-        (13.5,),
-        1,
-        (0.001, 0.0005, 0.002),
+}
+
+# 267,735 words: one epoch over `--share` of the text, budgets that give the shapes of Table 1a.
+_WIKIPEDIA = Regime(
+    wide_lstm,
+    WIKITEXT_103_CUTOFFS,
+    (13.46, 13.91),
+    1,
+    (0.002, 0.004),
+    length=70,
+    word_dropout=0.0,
+    embedding_dim=256,
+    edges=(10, 1000),
+)
+# The same and a Transformer-XL over the whole text, in batches that fill a GPU.
+_WHOLE = replace(
+    _WIKIPEDIA,
+    budgets=(13.46,),
+    learning_rates=(0.002, 0.004, 0.001),
+    schedule=Cosine(warmup=0.05),
+    batch_size=64,
+)
+REGIMES |= {
+    "wikipedia-lstm": _WIKIPEDIA,
+    "wikipedia-lstm-25m": _WHOLE,
+    "wikipedia-transformer-xl-25m": replace(
+        _WHOLE,
+        backbone=wide_transformer_xl,
+        budgets=(13.5,),
+        learning_rates=(0.001, 0.0005, 0.002),
         stds=(0.02, 0.05),
-        schedule=Cosine(warmup=0.05),
-        batch_size=64,
-        length=70,
-        word_dropout=0.0,
-        embedding_dim=256,
-        edges=(10, 1000),
     ),
 }
 
