@@ -22,9 +22,10 @@ from typing import cast
 import torch
 from compression_tasks import NextWords, Sentences, StaticSentences, Task, Words
 from torch import Tensor
+from widths import widths_for_share
 
 from define import DeFINE, RoundedEmbedding, fit_embedding
-from define.compression import compress_table, stored_bytes, widths_for_share
+from define.compression import compress_table, stored_bytes
 
 Made = tuple[Tensor, int]  # what stands for the table, and its bytes
 Method = Callable[[Tensor, Tensor, int], Made | None]

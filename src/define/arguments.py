@@ -156,11 +156,19 @@ class Parser(ArgumentParser):
 
 
 class _Formatter(DefaultHelpFormatter):
-    """Help with types that say something: not `<class 'Path'>` of an option that is a path."""
+    """Help with types that say something, not `<class 'Path'>`, and defaults as one types them."""
 
     def _get_type_str(self, action: argparse.Action) -> str | None:
         text = super()._get_type_str(action)
         return None if text is not None and text.startswith("<class") else text
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text = super()._get_help_string(action)
+        if action.default in (None, "", [], ()) or action.nargs == 0:  # nothing is given then
+            text = re.sub(r"(, )?default: %\(default\)s", "", text).replace(" ()", "")
+        default: Any = action.default  # a list stands for several words on the command line
+        value = " ".join(default) if isinstance(default, list) else _said(default)
+        return text.replace("%(default)s", value.replace("%", "%%"))
 
 
 class _HelpAll(argparse.Action):
@@ -183,11 +191,13 @@ def _metavar(action: argparse.Action) -> str:
 
 
 def _said(value: object) -> str:
-    """A default, classes as one would write them."""
+    """A default as one would write it."""
     if isinstance(value, dict) and "class_path" in value:
         given = ", ".join(f"{k}={v}" for k, v in value.get("init_args", {}).items())
         return f"{value['class_path'].rpartition('.')[2]}({given})"
-    return str(value)
+    if isinstance(value, tuple | list):
+        return f"[{','.join(map(_said, value))}]"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _class_names(parser: ArgumentParser) -> Iterator[str]:

@@ -10,6 +10,7 @@ from messages import failure, usage
 from tiny import arguments
 
 from define.__main__ import main
+from define.commands import COMMANDS
 from define.recipes.settings import RECIPES
 from define.suggestions import did_you_mean
 
@@ -86,6 +87,15 @@ def test_help_of_train_names_all_recipes(capsys):
     out = printed(capsys, "train", "--help")
     assert all(f"\n  {name} " in out for name in RECIPES)
     assert out.index("one CPU core") < out.index("a GPU")
+
+
+@pytest.mark.parametrize("command", [*COMMANDS[1:], "train text", "train wmt14"])
+def test_defaults_are_shown_as_one_types_them(command, capsys):
+    option = "--help-all" if command.startswith("train") else "--help"
+    out = " ".join(printed(capsys, *command.split(), option).split())
+    found = re.findall(r"default: ([^()]*)", out)
+    assert found or command in ("parameters", "export")
+    assert not [text for text in found if re.match(r"null|False|True|\(|\['|{|$", text)]
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

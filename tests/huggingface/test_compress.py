@@ -16,7 +16,7 @@ from define.embedding import DeFINE, RoundedEmbedding
 from define.huggingface import embedding_of
 from define.huggingface.compress import compress, compress_to, load_plain
 
-WIDTHS = ("--map", "8", "--expand_dim", "16", "--rounds", "2", "--accept")
+WIDTHS = ("--map", "8", "--expand_dim", "16", "--rounds", "2")
 
 
 def small(size, width, padding_idx=None):
@@ -45,7 +45,7 @@ def test_command_compresses_a_checkpoint(checkpoint, tmp_path, capsys):
     tokenizer = words(tiny_models.V, unk_token="w0")
     tokenizer.save_pretrained(checkpoint)
     output = tmp_path / "small"
-    main(["compress", str(checkpoint), "--output", str(output), *WIDTHS])
+    main(["compress", str(checkpoint), "--output", str(output), *WIDTHS, "--accept"])
     plain = transformers.GPT2LMHeadModel.from_pretrained(checkpoint)
     model = transformers.AutoModelForCausalLM.from_pretrained(output)
     embedding = embedding_of(model)

@@ -91,8 +91,15 @@ def test_what_it_does_to_perplexity_is_measured(old, tmp_path, request, capsys, 
     main(["compress", str(old), "--share", "0.9", "--output", str(small)])
     was, now = (define.load(run).summary["valid_perplexity"] for run in (old, small))
     assert f"validation perplexity {was:.2f} -> {now:.2f}" in capsys.readouterr().out
+    run = define.load(small)
+    size = stored_bytes(run.model)
+    assert run.summary["input_output"] == run.model.parameter_counts().input_output
+    assert run.summary["stored_bytes"] == size
     main(["compare", str(old), str(small), "--figure", str(tmp_path / "f.svg")])
-    row = next(row for row in capsys.readouterr().out.splitlines() if "small" in row)
+    header, _, *rows = capsys.readouterr().out.splitlines()
+    row = next(row for row in rows if "small" in row)
+    cells = [[cell.strip() for cell in line.split("|")] for line in (header, row)]
+    assert dict(zip(*cells, strict=True))["MB"] == f"{size / 1e6:.2f}"
     assert f"{now:.1f}" in row and row.endswith("– |")  # nothing was tested
     main(["analyze", str(small), "--output", str(tmp_path / "page")])
 
@@ -132,4 +139,4 @@ def test_damaged_tables_are_named(old, content):
 def test_widths_are_not_for_runs(old, tmp_path):
     with pytest.raises(SystemExit) as exit:
         main(["compress", str(old), "--map", "2", "--output", str(tmp_path / "small")])
-    assert "--map is for checkpoints" in str(exit.value.code)
+    assert "--map 2 is for checkpoints" in str(exit.value.code)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from define.commands import ArgumentParser
 from define.commands.common import summary_of
+from define.commands.unused import refuse
 
 
 def command(parser: ArgumentParser, args: list[str]) -> None:
@@ -35,6 +36,13 @@ def command(parser: ArgumentParser, args: list[str]) -> None:
     from define.measures import Subject, find_words, held, is_checkpoint, read_table
     from define.report import write_report
 
+    folders = [path for path in arguments.compare_with if path.is_dir()]
+    kinds = {is_checkpoint(path) for path in (*arguments.runs, *folders)}
+    if True not in kinds:
+        refuse(parser, arguments, ["table"], "is for checkpoints, and there is none")
+    if False not in kinds:
+        refuse(parser, arguments, ["split", "data.path"], "is for runs, and there is none")
+
     def read(path: Path) -> list[Subject]:
         if not is_checkpoint(path):
             from define.recipes.settings import open_run
@@ -45,7 +53,6 @@ def command(parser: ArgumentParser, args: list[str]) -> None:
 
         return [read_checkpoint(path, arguments.table)]
 
-    folders = [path for path in arguments.compare_with if path.is_dir()]
     read_once = {path: read(path) for path in dict.fromkeys([*arguments.runs, *folders])}
     words = read_once[arguments.runs[0]][0].words
     for path, subjects in read_once.items():

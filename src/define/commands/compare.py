@@ -7,6 +7,7 @@ from pathlib import Path
 
 from define.commands import ArgumentParser
 from define.commands.common import summary_of
+from define.commands.unused import refuse
 
 logger = logging.getLogger("define")
 
@@ -19,6 +20,8 @@ def command(parser: ArgumentParser, args: list[str]) -> None:
     )
     parser.add_argument("--json", action="store_true", help="the summaries instead of the table")
     arguments = parser.parse_args(args)
+    if arguments.json:
+        refuse(parser, arguments, ["average_seeds"], "is for the table: leave out --json")
     from define.files import checksum
     from define.measures import comparison_table
     from define.report import draw_comparison

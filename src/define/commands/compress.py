@@ -4,6 +4,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from define.commands.unused import refuse
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -96,8 +98,11 @@ def command(parser: "ArgumentParser", args: list[str]) -> None:
     budgets = (arguments.share, arguments.max_bytes, arguments.map)
     if sum(budget is not None for budget in budgets) != 1:
         raise ValueError("Give one of --share, --max_bytes and --map.")
-    if arguments.map is None and arguments.expand_dim is not None:
-        raise ValueError("--expand_dim is that of a DeFINE: give --map too.")
+    if arguments.map is None:
+        shape = ("expand_dim", "depth", "max_groups", "rounds", "seed")
+        refuse(parser, arguments, shape, "is for a DeFINE: give --map too")
+    if arguments.text is None:
+        refuse(parser, arguments, ["power"], "is for the counts of a --text")
     if arguments.text is not None and arguments.weights is not None:
         raise ValueError("Give either --text or --weights.")
     if arguments.distill and (arguments.text is None or arguments.map is not None):
@@ -109,6 +114,11 @@ def command(parser: "ArgumentParser", args: list[str]) -> None:
     from define.files import new_folder
 
     is_run = (arguments.model / "config.yaml").is_file()
+    if is_run or arguments.model.is_file():
+        names = ("map", "text", "keep_tokens_of")
+        refuse(parser, arguments, names, "is for checkpoints of transformers")
+    if arguments.model.is_file():
+        refuse(parser, arguments, ["accept"], "is for models: a table has no outputs to compare")
     name = arguments.output.resolve().name
     with new_folder(arguments.output) as arguments.output:
         if is_run:
@@ -149,6 +159,8 @@ def _compress_model(arguments: "Namespace") -> list[str]:
     table = chosen_tables(model, None)[0]
     tables = find_tables(model)
     size = table.weight.shape[0]
+    if tokenizer is None and arguments.accept:
+        raise ValueError(f"--accept is for outputs, and {arguments.model} has no tokenizer.")
     lines = default_sample() if tokenizer is not None else []
     weights, metrics = _given_weights(arguments), None
     if arguments.text is not None:
@@ -258,9 +270,6 @@ def _compress_run(arguments: "Namespace", name: str) -> list[str]:
 
 
 def _row_weights(arguments: "Namespace") -> "Tensor | None":
-    for name in ("text", "map", "keep_tokens_of"):
-        if getattr(arguments, name) is not None:
-            raise ValueError(f"--{name} is for checkpoints of transformers.")
     if (given := _given_weights(arguments)) is None:
         print("Weights by rank of the row, as in tables sorted by frequency: see --weights.")
     return given

@@ -4,6 +4,7 @@ from inspect import signature
 from pathlib import Path
 
 from define.commands import ArgumentParser
+from define.commands.unused import refuse
 
 
 def command(parser: ArgumentParser, args: list[str]) -> None:
@@ -35,6 +36,11 @@ def command(parser: ArgumentParser, args: list[str]) -> None:
         help="of a translation model, the recipe's if omitted; 1 is greedy and quick",
     )
     arguments = parser.parse_args(args)
+    fixed = ["cache.theta", "cache.weight"]
+    if arguments.tune_cache:
+        refuse(parser, arguments, fixed, "would be chosen by --tune_cache")
+    elif arguments.cache.size == 0:
+        refuse(parser, arguments, fixed, "needs a --cache.size")
     from define.recipes.settings import open_run
     from define.training import ContinuousCache
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from define.commands import ArgumentParser
+from define.commands.unused import refuse
 
 
 def command(parser: ArgumentParser, args: list[str]) -> None:
@@ -15,6 +16,8 @@ def command(parser: ArgumentParser, args: list[str]) -> None:
     parser.add_argument("--lines", type=int | None, default=None, help="stop after so many lines")
     parser.add_argument("--seed", type=int, default=1, help="of the samples")
     arguments = parser.parse_args(args)
+    if arguments.temperature == 0:
+        refuse(parser, arguments, ["top_k", "seed"], "is for samples: temperature 0 takes none")
     from define.recipes.settings import open_run
 
     experiment, _ = open_run(arguments.run)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from define.commands.common import embedding_name, summary_of
+from define.commands.unused import without_effect
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -29,7 +30,7 @@ def command(parser: "ArgumentParser", args: list[str]) -> None:
         make_experiment,
         recipe_parser,
     )
-    from define.training import Run, Stopped
+    from define.training import Placement, Run, Stopped
 
     names = parser.add_subcommands(dest="recipe", metavar="RECIPE", title="recipes")
     # To build the parsers of all recipes takes longer than to train a tiny model.
@@ -56,6 +57,10 @@ def command(parser: "ArgumentParser", args: list[str]) -> None:
     settings = begin(run, name, settings)
     experiment = make_experiment(name, settings)  # before the folder is taken: it may be wrong
     _say_what(experiment, run)
+    if not Placement.of(experiment.training).rank:  # the first process says it
+        defaults = recipe_parser(name).get_defaults(skip_validation=True)
+        for line in without_effect(experiment, settings, defaults):
+            logger.warning(line)
     try:
         experiment.train(run, config_text(name, settings))
     except Stopped as stopped:

@@ -1,6 +1,5 @@
 """Compression of trained tables: any embedding of this package, fitted to a given table."""
 
-from define.compression.budget import Widths, widths_for_share
 from define.compression.fit import Fit, fit_embedding
 from define.compression.rounding import Candidate, Compressed, compress_table, stored_bytes
 from define.compression.vectors import (
@@ -15,7 +14,6 @@ __all__ = [
     "Candidate",
     "Compressed",
     "Fit",
-    "Widths",
     "compress_table",
     "fit_embedding",
     "load_table",
@@ -24,5 +22,4 @@ __all__ = [
     "read_weights",
     "save_table",
     "stored_bytes",
-    "widths_for_share",
 ]

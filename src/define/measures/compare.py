@@ -8,14 +8,10 @@ from statistics import mean
 from define.measures.summary import RunSummary
 from define.measures.table import MISSING, shorten, text_table
 
-__all__ = ["comparison_table"]
+__all__ = ["comparison_table", "run_columns"]
 
 _WIDTH = 100  # characters a line, if names allow it
 _NAME = 40  # characters of a name, at least
-_HEADER = (
-    *("unit M", "context M", "in-out M", "total M"),
-    *("tokens/s", "GiB", "valid ppl", "test ppl"),
-)
 
 
 def comparison_table(summaries: Sequence[RunSummary], average_seeds: bool = False) -> str:
@@ -29,10 +25,10 @@ def comparison_table(summaries: Sequence[RunSummary], average_seeds: bool = Fals
             perplexity stand only where all have one.
 
     Returns:
-        Parameters in millions, tokens/s and peak memory of training, perplexities, and BLEU where a
-        run has one: Markdown and aligned. Where lines would be longer than 100 characters, what
-        all names begin with is said below the table; of names that are longer than 40 characters
-        all the same, the middle is cut out.
+        Parameters in millions, tokens/s and peak memory of training, perplexities, and BLEU, and
+        the size of compressed models, where a run has one: Markdown and aligned. Where lines would
+        be longer than 100 characters, what all names begin with is said below the table; of names
+        that are longer than 40 characters all the same, the middle is cut out.
 
     Raises:
         ValueError: If there are no runs.
@@ -43,9 +39,7 @@ def comparison_table(summaries: Sequence[RunSummary], average_seeds: bool = Fals
     for i, run in enumerate(summaries):
         groups.setdefault(run.kind if average_seeds else i, []).append(run)
 
-    scored = any(run.test_bleu is not None for run in summaries)
-    header = (*_HEADER, "valid BLEU", "test BLEU") if scored else _HEADER
-    numbers = [_numbers(runs)[: len(header)] for runs in groups.values()]
+    header, *numbers = run_columns(list(groups.values()))
     taken = sum(max(map(len, column)) + 3 for column in zip(header, *numbers, strict=True))
     names, notes = [_name(runs) for runs in groups.values()], []
     counts = [f" ({len(runs)})" if average_seeds else "" for runs in groups.values()]
@@ -62,19 +56,33 @@ def comparison_table(summaries: Sequence[RunSummary], average_seeds: bool = Fals
     return "\n\n".join([text_table((first, *header), rows), *notes])
 
 
-def _numbers(runs: Sequence[RunSummary]) -> list[str]:
-    """The cells of a row: all runs have the same parameters."""
-    run = runs[0]
-    sizes = (run.unit, run.context, run.input_output, run.total)
-    peaks = [run.peak_memory for run in runs if run.peak_memory is not None]
-    scores = ("test_perplexity", "valid_bleu", "test_bleu")
-    return [
-        *(f"{size / 1e6:.2f}" for size in sizes),
-        f"{mean(run.tokens_per_second for run in runs):.0f}",
-        MISSING if len(peaks) < len(runs) else f"{max(peaks) / 2**30:.2f}",
-        _spread([run.valid_perplexity for run in runs]),
-        *(_spread([getattr(run, score) for run in runs]) for score in scores),
-    ]
+def run_columns(groups: Sequence[Sequence[RunSummary]]) -> list[list[str]]:
+    """What is said of runs in numbers: a header, then a row for each group of the same parameters.
+
+    BLEU stands there only where a run has it, and so do the megabytes of compressed models.
+    """
+    columns = {
+        f"{part} M": [f"{getattr(runs[0], field) / 1e6:.2f}" for runs in groups]
+        for part, field in (
+            ("unit", "unit"),
+            ("context", "context"),
+            ("in-out", "input_output"),
+            ("total", "total"),
+        )
+    }
+    if any(runs[0].stored_bytes is not None for runs in groups):
+        sizes = (4 * x.total if x.stored_bytes is None else x.stored_bytes for x, *_ in groups)
+        columns["MB"] = [f"{size / 1e6:.2f}" for size in sizes]
+    columns["tokens/s"] = [f"{mean(x.tokens_per_second for x in runs):.0f}" for runs in groups]
+    peaks = ([run.peak_memory or 0 for run in runs] for runs in groups)
+    columns["GiB"] = [f"{max(x) / 2**30:.2f}" if all(x) else MISSING for x in peaks]
+    for name, measure in (("ppl", "perplexity"), ("BLEU", "bleu")):
+        for split in ("valid", "test"):
+            found = [[getattr(run, f"{split}_{measure}") for run in runs] for runs in groups]
+            columns[f"{split} {name}"] = [_spread(values) for values in found]
+    if all(run.test_bleu is None for runs in groups for run in runs):
+        del columns["valid BLEU"], columns["test BLEU"]
+    return [list(columns), *map(list, zip(*columns.values(), strict=True))]
 
 
 def _spread(values: Sequence[float | None]) -> str:

@@ -32,6 +32,7 @@ class RunSummary:
         test_bleu: BLEU on the test text.
         bleu_signature: How BLEU was taken.
         texts: A digest of the texts that it was measured on; empty if unknown.
+        stored_bytes: Those of a model whose tables were compressed; None where its parameters tell.
     """
 
     name: str
@@ -52,11 +53,12 @@ class RunSummary:
     test_bleu: float | None = None
     bleu_signature: str = ""
     texts: str = ""
+    stored_bytes: int | None = None
 
     @property
     def kind(self) -> tuple[object, ...]:
         """The same for runs that differ in the seed alone, as far as `settings` are known."""
-        sizes = self.unit, self.context, self.input_output, self.tokens
+        sizes = self.unit, self.context, self.input_output, self.stored_bytes, self.tokens
         return self.embedding, *sizes, self.settings
 
     @property

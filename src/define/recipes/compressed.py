@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -112,8 +112,12 @@ def compress_run(
     smaller.save_weights(run.model.state_dict())
     if now is not None and run.summary:
         known = {name: found for name, found in run.summary.items() if "test_" not in name}
+        model: Any = run.model
         known |= {
             "name": name,
+            "embedding": type(model.embedding).__name__,
+            **asdict(model.parameter_counts()),
+            "stored_bytes": stored_bytes(model),
             "valid_perplexity": now,
             "valid_bleu": None,
             "test_perplexity": None,

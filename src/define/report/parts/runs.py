@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+from define.measures.compare import run_columns
 from define.measures.subject import Readings
 from define.measures.summary import RunSummary
-from define.measures.table import MISSING
 from define.report.comparison import panels
-from define.report.part import Grid, Part, Picture, Request, Section, number
+from define.report.part import Grid, Part, Picture, Request, Section
 
 __all__ = ["RunsPart"]
 
@@ -31,10 +31,8 @@ class RunsPart(Part[RunSummary | None]):
             Picture(panel.name, panel.figure(summaries, styles), panel.title)
             for panel in panels(summaries)
         ]
-        header = ["run", "embedding", "unit M", "context M", "in-out M", "total M", "tokens/s"]
-        header += ["GiB", "valid ppl", "test ppl"]
-        scored = any(run.test_bleu is not None for run in summaries)
-        header += ["valid BLEU", "test BLEU"] if scored else []
+        header, *rows = run_columns([[run] for run in summaries])
+        rows = [(x.name, x.embedding, *cells) for x, cells in zip(summaries, rows, strict=True)]
         return Section(
             "Runs",
             "Parameters are in millions (M): of the embedding's unit, of the context model, and of "
@@ -42,18 +40,5 @@ class RunsPart(Part[RunSummary | None]):
             "GiB its peak of memory. Where runs differ in the seed alone, a bar joins the best "
             "and the worst of them; axes do not begin at 0.",
             pictures,
-            [Grid(header, [_cells(run)[: len(header)] for run in summaries])],
+            [Grid(("run", "embedding", *header), rows)],
         )
-
-
-def _cells(run: RunSummary) -> list[str]:
-    sizes = run.unit, run.context, run.input_output, run.total
-    scores = run.valid_perplexity, run.test_perplexity, run.valid_bleu, run.test_bleu
-    return [
-        run.name,
-        run.embedding,
-        *(f"{size / 1e6:.2f}" for size in sizes),
-        f"{run.tokens_per_second:,.0f}",
-        MISSING if run.peak_memory is None else f"{run.peak_memory / 2**30:.2f}",
-        *(MISSING if score is None else number(score) for score in scores),
-    ]

@@ -1,6 +1,6 @@
 import pytest
+from widths import widths_for_share
 
-from define.compression import widths_for_share
 from define.embedding import DeFINE
 
 

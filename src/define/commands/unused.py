@@ -1,0 +1,69 @@
+"""Options that were given and would have no effect: refused, or said."""
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser, Namespace
+
+    from define.training import Experiment
+
+__all__ = ["refuse", "without_effect"]
+
+
+def refuse(
+    parser: "ArgumentParser", arguments: "Namespace", options: Iterable[str], why: str
+) -> None:
+    """Refuses options that differ from their defaults.
+
+    Args:
+        parser: Knows the defaults.
+        arguments: What was given.
+        options: Those that would have no effect.
+        why: Ends the sentence that begins with an option and its value.
+
+    Raises:
+        ValueError: If one was given; it and its value are named.
+    """
+    for name in options:
+        value = arguments[name]
+        if value != parser.get_default(name):
+            raise ValueError(f"--{name}{'' if value is True else f' {value}'} {why}.")
+
+
+def without_effect(
+    experiment: "Experiment[Any, Any, Any]", settings: "Namespace", defaults: "Namespace"
+) -> Iterator[str]:
+    """Yields a sentence for each setting of a training that was given and changes nothing."""
+    from define.training import Placement
+
+    data, training, model = settings.data, experiment.training, experiment.model
+    backbone, head = getattr(model, "backbone", None), getattr(model, "head", None)
+    cutoffs = getattr(head, "cutoffs", ())
+    width = getattr(backbone, "output_size", None)
+    placement = Placement.of(training)
+    given_words = data.get("vocabulary") or data.get("tokenizer")
+    reasons = {
+        "data.max_size": given_words and "the vocabulary is given",
+        "data.min_count": given_words and "the vocabulary is given",
+        "data.size": (data.get("tokenizer") != "bpe" or data.get("vocabulary"))
+        and "no tokenizer is learned",
+        "data.vocabulary_size": data.get("tokenizer") and "the tokenizer is given",
+        "cutoffs": tuple(settings.get("cutoffs", ())) != tuple(cutoffs)
+        and f"the softmax is cut as the embedding is, {list(cutoffs)}",
+        "map_dim": settings.get("embedding")
+        and "embedding_dim" in settings
+        and "the embedding that is given has its own width",
+        "output_size": width != settings.get("output_size") and f"the last layer is {width} wide",
+        "hidden_size": settings.get("num_layers") == 1
+        and width != settings.get("hidden_size")
+        and f"the only layer is {width} wide",
+        "training.unit_rate": not model.parameter_counts().unit
+        and "no row of the embedding is computed",
+        "training.shard_parameters": placement.world_size == 1 and "there is one device",
+        "training.devices": placement.devices != training.devices
+        and f"whoever started this process gave it {placement.devices}",
+    }
+    for name, why in reasons.items():
+        if why and settings.get(name) != defaults.get(name):
+            yield f"--{name} {settings.get(name)} has no effect: {why}."

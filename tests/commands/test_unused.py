@@ -1,0 +1,93 @@
+"""An option that would have no effect is an error, or is said before training."""
+
+import shutil
+
+import numpy as np
+import pytest
+from messages import failure
+from tiny import Killed, arguments
+
+from define.__main__ import main
+from define.training import Experiment
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (("generate", "RUN", "--temperature", 0, "--top_k", 5), "--top_k 5 is for samples"),
+        (("generate", "RUN", "--temperature", 0, "--seed", 2), "--seed 2 is for samples"),
+        (("evaluate", "RUN", "--cache.theta", 0.3), "--cache.theta 0.3 needs a --cache.size"),
+        (("evaluate", "RUN", "--tune_cache", "--cache.weight", 0.3), "--cache.weight 0.3 would"),
+        (("compare", "RUN", "--json", "--average_seeds"), "--average_seeds is for the table"),
+        (("analyze", "RUN", "--table", "wte"), "--table wte is for checkpoints"),
+        (("analyze", "MODEL", "--split", "valid"), "--split valid is for runs"),
+        (("analyze", "MODEL", "--data.path", "TEXT"), "is for runs"),
+        (("cutoffs", "--data.path", "TEXT", "--width", 8, "--bands", 1), "--bands 1 must be at"),
+        (("compress", "TABLE", "--share", 0.5, "--accept"), "--accept is for models"),
+        (("compress", "TABLE", "--share", 0.5, "--power", 1), "--power 1.0 is for the counts"),
+        (("compress", "TABLE", "--share", 0.5, "--depth", 2), "--depth 2 is for a DeFINE"),
+        (("compress", "TABLE", "--map", 2), "--map 2 is for checkpoints"),
+        (("compress", "RUN", "--share", 0.5, "--rounds", 2), "--rounds 2 is for a DeFINE"),
+        (("compress", "RUN", "--share", 0.5, "--text", "TEXT"), "is for checkpoints"),
+    ],
+)
+def test_it_is_refused_with_its_value(trained, tmp_path, capsys, command, said):
+    folder, run = trained
+    table, model = tmp_path / "table.npy", tmp_path / "model"
+    np.save(table, np.eye(8, 4, dtype=np.float32))
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    places = {"RUN": run.path, "TABLE": table, "MODEL": model, "TEXT": folder}
+    command = [places.get(part, part) for part in command]
+    if command[0] == "compress":
+        command += ["--output", tmp_path / "small"]
+    assert said in failure(capsys, *command)
+
+
+def stop_before_training(monkeypatch, command):
+    def train(*_):
+        raise Killed
+
+    monkeypatch.setattr(Experiment, "train", train)
+    with pytest.raises(Killed):
+        main(command)
+
+
+CUT = ("--embedding", "AdaptiveEmbedding", "--embedding.cutoffs", "[10,30]")
+CUT = (*CUT, "--embedding.div_value", "2")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--data.size", "90"), "--data.size 90 has no effect: no tokenizer is learned."),
+        (("--data.vocabulary", "WORDS", "--data.min_count", "2"), "the vocabulary is given"),
+        ((*CUT, "--cutoffs", "[5]"), "--cutoffs [5] has no effect: the softmax is cut as"),
+        (("--output_size", "6", "--narrow", "true", *CUT), "the last layer is 8 wide"),
+        (("--output_size", "6"), "--hidden_size 8 has no effect: the only layer is 6 wide."),
+        ((*CUT, "--training.unit_rate", "0.3"), "no row of the embedding is computed"),
+        (("--training.shard_parameters", "true"), "there is one device"),
+    ],
+)
+def test_it_is_said_before_training(trained, tmp_path, cache, caplog, monkeypatch, options, said):
+    folder, run = trained
+    words = shutil.copy(run.vocabulary, tmp_path)
+    options = [words if option == "WORDS" else option for option in options]
+    command = [*arguments(folder, tmp_path / "run"), *options]
+    if "--embedding" in options:  # in place of the one there
+        first = command.index("--embedding")
+        del command[first : first + 10]
+    stop_before_training(monkeypatch, command)
+    assert any(said in message for message in caplog.messages)
+
+
+def test_all_that_has_an_effect_is_quiet(trained, tmp_path, cache, caplog, monkeypatch):
+    command = [*arguments(trained[0], tmp_path / "run"), "--training.unit_rate", "0.3"]
+    stop_before_training(monkeypatch, command)
+    assert "no effect" not in caplog.text
+
+
+def test_two_starts_are_one_too_many(trained, tmp_path, cache, capsys):
+    folder, run = trained
+    options = ("--training.start_from_text", "true", "--start_from", run.path)
+    assert "start_from_text=True" in failure(capsys, *arguments(folder, tmp_path / "x", *options))
