@@ -22,8 +22,19 @@ _NO_CLASS = re.compile(
     r"Expected a path but \S+ either not accessible or invalid[\s-]*"
     r"Expected a dot import path string: (\S+)"
 )
+_OR_NONE = re.compile(
+    r"(?:- )?Does not validate against any of the Union subtypes\s+"
+    r"Subtypes: \[collections\.abc\.Callable\[[^\n]*\], <class 'NoneType'>\]\s+"
+    r"Errors:\s+- (.*?)\s+- Expected a <class 'NoneType'>.*",
+    re.DOTALL,
+)
+"""What is wrong with a class that may also be omitted: only what is wrong with it matters."""
 
 _SHORTER = (
+    (
+        r"Dict must include a class_path.*NestedArg\(key='(\w+)'.*",
+        r"\1 is an argument of a class: name the class too",
+    ),
     (r'Parser key "([^"]*)":', r"--\1:"),
     (r"an? <class '([^']*)'>", r"\1"),
     (r"an? typing.Literal\[(.*?)\]", r"one of \1"),
@@ -92,7 +103,8 @@ class Parser(ArgumentParser):
 
     def _in_one_line(self, message: str) -> str:
         """What jsonargparse says, in fewer words."""
-        text = _NO_CLASS.sub(r"'\1' is neither a class nor a file", message.strip())
+        text = _OR_NONE.sub(r"\1", message.strip())
+        text = _NO_CLASS.sub(r"'\1' is neither a class nor a file", text)
         for pattern, words in _SHORTER:
             text = re.sub(pattern, words, text, flags=re.DOTALL)
         for action in self._get_positional_actions():
@@ -136,6 +148,7 @@ class Parser(ArgumentParser):
 
     def _hint(self, message: str) -> str:
         """What may have been meant."""
+        message = _OR_NONE.sub(r"\1", message)
         options = [
             text
             for action in self._actions

@@ -15,6 +15,7 @@ from define.recipes.settings import RECIPES
 from define.suggestions import did_you_mean
 
 TEXT = ("train", "text", "--data.path", "DIR")
+DEEP = ("--embedding", "DeFINE")
 
 
 @pytest.mark.parametrize(
@@ -27,7 +28,8 @@ TEXT = ("train", "text", "--data.path", "DIR")
         ((*TEXT, "--embedding", "DeFINE", "--embedding.expand_dims", "3"), "expand_dim"),
         ((*TEXT, "--training.schedule", "Cosin"), "Cosine"),
         ((*TEXT, "--training.optimizer", "SDG"), "SGD"),
-        ((*TEXT, "--embedding.activation", "relu"), "ReLU"),
+        ((*TEXT, "--embedding", "DeFINE", "--embedding.activation", "relu"), "ReLU"),
+        (("train", "pydocs", "--embedding.activation", "relu"), "ReLU"),
         ((*TEXT, "--tie", "embeding"), "embedding"),
         (("train", "pydoc"), "pydocs"),
         (("evaluate", "RUN", "--splt", "test"), "--split"),
@@ -43,10 +45,14 @@ def test_what_was_meant_is_asked(command, meant, capsys):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--embedding.depth", "abc"), "--embedding.depth: Expected int. Got value: abc."),
+        ((*DEEP, "--embedding.depth", "abc"), "--embedding.depth: Expected int. Got value: abc."),
         (
-            ("--embedding.map", "abc"),
+            (*DEEP, "--embedding.map", "abc"),
             "--embedding.map: abc is none of these: int, Module, Callable.",
+        ),
+        (
+            ("--embedding.depth", "7"),
+            "--embedding: depth is an argument of a class: name the class too.",
         ),
         (("--embedding", "define.LSTM"), "--embedding: Expected 'define.LSTM' to be a subclass of"),
         (("--data.tokens", "1.5"), "--data.tokens: 1.5 is none of these: int, null."),

@@ -101,3 +101,26 @@ def test_one_wide_band_after_another_is_one_table():
         for piece, rows in zip(embedding.tables, table.weight.split([5, 15, 10]), strict=True):
             piece.copy_(rows)
     assert torch.equal(embedding.weight, table.weight)
+
+
+@pytest.mark.parametrize(
+    ("num_embeddings", "embedding_dim", "cutoffs"),
+    [
+        (10_000, 200, (1000, 3500)),
+        (267_735, 256, (20_080, 40_160, 200_801)),
+        (50, 8, (5,)),  # a third band would have half a column
+        (10, 16, (1, 3)),
+    ],
+)
+def test_cutoffs_follow_the_size_of_the_vocabulary(num_embeddings, embedding_dim, cutoffs):
+    embedding = AdaptiveEmbedding(num_embeddings, embedding_dim, device="meta")
+    assert embedding.cutoffs == cutoffs
+    again = AdaptiveEmbedding(**embedding.arguments(), device="meta")
+    assert again.cutoffs == cutoffs
+
+
+def test_a_vocabulary_without_bands_by_frequency_is_named():
+    with pytest.raises(ValueError, match="num_embeddings=9"):
+        AdaptiveEmbedding(9, 16)
+    with pytest.raises(ValueError, match="div_value=4.0"):
+        AdaptiveEmbedding(30, 3)

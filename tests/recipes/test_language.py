@@ -51,8 +51,17 @@ def define_on_adaptive(num_embeddings, embedding_dim):
 def test_a_recipe_as_it_is_fits_two_steps(folder, tmp_path, steps):
     summary = text(Text(folder), training=TWO_STEPS).train(Run(tmp_path / "run"))
     assert steps == [(4, 250), (4, 249)]
-    assert summary["embedding"] == "DeFINE"
+    assert summary["embedding"] == "ProjectedEmbedding"
     assert 1 < summary["valid_perplexity"] < 1000 and 1 < summary["test_perplexity"] < 1000
+
+
+def test_text_begins_with_a_matrix_on_an_adaptive_map_that_starts_from_the_text(folder):
+    experiment = text(Text(folder))
+    embedding = experiment.model.embedding
+    assert isinstance(embedding, ProjectedEmbedding)
+    assert isinstance(embedding.map, AdaptiveEmbedding) and embedding.map.cutoffs == (5, 17)
+    assert isinstance(experiment.model.head, AdaptiveSoftmax)
+    assert experiment.training.start_from_text
 
 
 def test_pydocs_fits_two_steps(tmp_path, monkeypatch, steps):

@@ -12,7 +12,7 @@ from define.embedding.banded import Banded
 from define.embedding.base import Band
 from define.embedding.contract import masked_band
 from define.embedding.parameters import ParameterDict, ParameterList
-from define.embedding.tables import check_cutoffs, check_sizes, resized
+from define.embedding.tables import check_cutoffs, check_sizes, resized, usual_cutoffs
 from define.embedding.target import Target, balance, factorize
 from define.embedding.tracing import is_traced
 
@@ -33,7 +33,9 @@ class AdaptiveEmbedding(Banded):
         num_embeddings: Size V of the vocabulary.
         embedding_dim: Width m of the output.
         padding_idx: Id whose row is zero and never trained.
-        cutoffs: First id of each band but the first, increasing: ``[20_000, 40_000, 200_000]``.
+        cutoffs: First id of each band but the first, increasing: ``[20_000, 40_000, 200_000]``. If
+            omitted, a tenth and 35 % of the vocabulary, or 7.5, 15 and 75 % from 100,000 words on:
+            as many as leave each band a column.
         map_dim: Width of the first band; `embedding_dim` if omitted.
         div_value: Factor by which the width falls from band to band.
         project_first: Whether the first band is projected although its width is `embedding_dim`,
@@ -61,7 +63,7 @@ class AdaptiveEmbedding(Banded):
         embedding_dim: int,
         padding_idx: int | None = None,
         *,
-        cutoffs: Sequence[int],
+        cutoffs: Sequence[int] | None = None,
         map_dim: int | None = None,
         div_value: float = 4.0,
         project_first: bool = False,
@@ -71,11 +73,14 @@ class AdaptiveEmbedding(Banded):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(num_embeddings, embedding_dim, padding_idx, std)
-        self.cutoffs = check_cutoffs(cutoffs, num_embeddings)
         map_dim = self.embedding_dim if map_dim is None else check_sizes(map_dim=map_dim)[0]
         self.map_dim = map_dim
         if div_value < 1:
             raise ValueError(f"{div_value=} must be at least 1.")
+        if cutoffs is None:
+            usual = enumerate(usual_cutoffs(num_embeddings), 1)
+            cutoffs = [cutoff for b, cutoff in usual if b == 1 or map_dim >= div_value**b]
+        self.cutoffs = check_cutoffs(cutoffs, num_embeddings)
         self.widths = tuple(int(map_dim / div_value**b) for b in range(len(cutoffs) + 1))
         if self.widths[-1] < 1:
             raise ValueError(f"{div_value=} leaves widths={self.widths}: each must be at least 1.")

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from torch import nn
 
 from define.embedding import AdaptiveEmbedding, DeFINE, ProjectedEmbedding
+from define.embedding.tables import usual_cutoffs
 from define.measures.cost import tied_output
 from define.measures.counting import count_parameters, shapes_only
 from define.measures.measured import MEASURED, METHODS, START, Comparison, Result
@@ -261,11 +262,9 @@ def _methods(num_embeddings: int, embedding_dim: int) -> Iterator[_Method]:
     whole = sorted({*widths, embedding_dim})
     # Narrower than the model, which reads rows as they are.
     yield _Method("standard", lambda n: call(nn.Embedding, n), whole)
-    # Those that were measured.
-    shares = (10, 35) if num_embeddings < 100_000 else (7.5, 15, 75)
-    cutoffs = tuple(int(num_embeddings * share / 100) for share in shares)
+    cutoffs = usual_cutoffs(num_embeddings) if num_embeddings >= 10 else ()
     bands = [n for n in whole if n >= 4 ** len(cutoffs)]
-    if bands and 0 < cutoffs[0] < cutoffs[1]:
+    if bands and cutoffs:
 
         def projected(n: int) -> _Call:
             return call(ProjectedEmbedding, map=call(AdaptiveEmbedding, n, cutoffs=cutoffs))

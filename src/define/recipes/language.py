@@ -1,12 +1,13 @@
 """Language models on text."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from define.data import PyDocs, Text
-from define.embedding import DeFINE
+from define.embedding import AdaptiveEmbedding, DeFINE, ProjectedEmbedding
 from define.recipes.models import MakeEmbedding, lstm
 from define.training import LanguageModelExperiment, Training
 
@@ -83,6 +84,20 @@ def pydocs(
     )
 
 
-def text(data: Text, **options: Any) -> LanguageModelExperiment:  # noqa: ANN401
-    """A small LSTM on any folder of text: train, valid and test."""
-    return lstm_experiment(data, **options)
+def text(
+    data: Text,
+    embedding: MakeEmbedding | None = None,
+    training: Training = Training(learning_rate=0.008, unit_rate=0.1, start_from_text=True),
+    **options: Any,  # noqa: ANN401
+) -> LanguageModelExperiment:
+    """A small LSTM on any folder of text, train, valid and test, with what was measured best.
+
+    Args:
+        data: The text.
+        embedding: Makes another embedding than one matrix on an adaptive Map, from vocabulary
+            size and width.
+        training: How to train.
+        options: Of the other language models.
+    """
+    make = partial(ProjectedEmbedding, map=AdaptiveEmbedding) if embedding is None else embedding
+    return lstm_experiment(data, embedding=make, training=training, **options)
