@@ -9,7 +9,15 @@ import torch
 from tiny import WORDS, write_text
 from torch import nn
 
-from define import AdaptiveEmbedding, AdaptiveSoftmax, DeFINE, ProjectedEmbedding, TiedSoftmax
+from define import (
+    AdaptiveEmbedding,
+    AdaptiveSoftmax,
+    DeFINE,
+    ProjectedEmbedding,
+    TiedSoftmax,
+    recipes,
+)
+from define.commands.common import embedding_name
 from define.data import Text
 from define.measures.counting import shapes_only
 from define.recipes import (
@@ -21,7 +29,7 @@ from define.recipes import (
     wikitext_103,
     wikitext_103_lstm,
 )
-from define.recipes.settings import config_text, recipe_parser
+from define.recipes.settings import RECIPES, config_text, recipe_parser
 from define.training import Run, StepDecay, Training
 
 
@@ -46,6 +54,15 @@ def test_wikipedia_has_the_models_of_wikitext_103():
         models = [recipe(WIKITEXT_103).model for recipe in (wikitext_103, wikipedia_25m)]
     ours, theirs = ([(n, p.shape) for n, p in model.named_parameters()] for model in models)
     assert ours == theirs
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if name not in ("multi30k", "wmt14")])
+def test_a_run_is_called_by_the_embedding_that_its_recipe_makes(name):
+    options = {"start_from": "a run"} if name == "penn-treebank-finetune" else {}
+    with shapes_only():
+        model = getattr(recipes, name.replace("-", "_"))(WIKITEXT_103, **options).model
+    settings = recipe_parser(name).get_defaults(skip_validation=True).as_dict()
+    assert embedding_name(name, settings) == type(model.embedding).__name__
 
 
 def test_published_settings():

@@ -13,14 +13,17 @@ if TYPE_CHECKING:
     from define.training import Run
 
 
+_ADAPTIVE = ("wikipedia-lstm-small", "wikipedia-transformer-xl-small")
+"""Recipes whose own embedding is adaptive; of those that name none, the others make a DeFINE."""
+
+
 def embedding_name(recipe: str, settings: "Mapping[str, Any]") -> str:
     """Name of the embedding that a recipe's settings make."""
     chosen = settings.get("embedding")
     if settings.get("unit"):
         return "DeFINE"
     if not chosen:
-        # Without unit those of version 0.1 had adaptive input, as Wikipedia's small ones have.
-        adaptive = "unit" in settings or recipe.endswith("-small")
+        adaptive = recipe in _ADAPTIVE or "unit" in settings  # `unit: null` of version 0.1
         return "AdaptiveEmbedding" if adaptive else "DeFINE"
     return str(chosen["class_path"] if isinstance(chosen, dict) else chosen).rpartition(".")[2]
 

@@ -47,8 +47,9 @@ def _row(run: "Run") -> dict[str, Any] | None:
     row = {"run": str(run.path), "recipe": recipe, "embedding": embedding_name(recipe, settings)}
     if run.summary.is_file():
         summary = summary_of(run)
+        row |= {"embedding": summary.embedding, "state": "finished"}
         measured = {"valid": summary.valid_perplexity, "test": summary.test_perplexity}
-        return {**row, "state": "finished", "epoch": epochs, "epochs": epochs, **measured}
+        return {**row, "epoch": epochs, "epochs": epochs, **measured}
     validations = _validations(run.path)
     row["state"] = "stopped" if run.resumable and validations else "begun"
     if run.in_use:
