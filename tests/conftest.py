@@ -1,5 +1,9 @@
 """What all tests share: one thread, seeds, and annotations checked while the code runs."""
 
+import os
+import re
+from importlib.util import find_spec
+
 import pytest
 import torch
 from hypothesis import settings
@@ -16,6 +20,34 @@ install_import_hook(
 torch.set_num_threads(1)  # two threads with a busy neighbour are many times slower
 settings.register_profile("define", deadline=None, max_examples=25, derandomize=True)
 settings.load_profile("define")
+
+
+def _lacks(text):
+    """What to say of an error where a package is not installed; nothing of other errors."""
+    found = re.search(r"No module named '(\w+)", str(text))
+    if found and not os.environ.get("CI") and find_spec(found[1]) is None:
+        return f"Skipped: needs {found[1]}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector):
+    """Tests of an extra that is not installed are skipped, file by file."""
+    report = yield
+    if report.failed and (reason := _lacks(report.longrepr)):
+        report.outcome, report.longrepr = "skipped", (str(collector.path), 0, reason)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """The same of what is imported while a test runs."""
+    report = yield
+    error = call.excinfo and call.excinfo.value
+    if isinstance(error, ModuleNotFoundError) and (
+        reason := _lacks(f"No module named '{error.name}")
+    ):
+        report.outcome, report.longrepr = "skipped", (str(item.path), 0, reason)
+    return report
 
 
 @pytest.fixture(autouse=True)

@@ -1,8 +1,4 @@
 import pytest
-from tiny import arguments, cache_in, write_text
-
-from define.__main__ import main
-from define.training import Run
 
 
 @pytest.fixture(autouse=True)
@@ -13,6 +9,11 @@ def _cache(cache):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """The run of a trained model and its text."""
+    from tiny import arguments, cache_in, write_text  # here: needs the extra
+
+    from define.__main__ import main
+    from define.training import Run
+
     root = tmp_path_factory.mktemp("trained")
     folder, run = write_text(root / "text"), Run(root / "define")
     with cache_in(root / "cache"):

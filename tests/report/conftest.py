@@ -9,7 +9,6 @@ from torch import nn
 
 from define import DeFINE, ProjectedEmbedding
 from define.measures import RunSummary, Subject, Translation, some_words, token_nll
-from define.report import write_report
 
 # Words of many scripts, and words that HTML and Markdown take for marks of their own.
 ODD = "你好世界 日本語の単語 한국어 слово שלום مرحبا <unk> <script>alert(1)</script> a|b *b* `c`"
@@ -72,6 +71,8 @@ def subjects(words):
 @pytest.fixture(scope="session")
 def report(subjects, words, tmp_path_factory):
     """The page of a report on them."""
+    from define.report import write_report  # here: needs the extra
+
     return write_report(
         subjects,
         tmp_path_factory.mktemp("report"),

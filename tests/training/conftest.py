@@ -1,7 +1,5 @@
 import pytest
 
-from define.training import Run
-
 
 @pytest.fixture(autouse=True)
 def _cache(cache):
@@ -10,4 +8,6 @@ def _cache(cache):
 
 @pytest.fixture
 def run(tmp_path):
+    from define.training import Run  # here: needs the extra, without which tests are skipped
+
     return Run(tmp_path / "run")

@@ -1,5 +1,4 @@
 import pytest
-from tiny_pairs import write_pairs
 
 
 @pytest.fixture(autouse=True)
@@ -9,4 +8,6 @@ def _cache(cache):
 
 @pytest.fixture
 def folder(tmp_path):
+    from tiny_pairs import write_pairs  # here: needs the extra, without which tests are skipped
+
     return write_pairs(tmp_path / "pairs")
