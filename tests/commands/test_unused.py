@@ -55,6 +55,7 @@ def stop_before_training(monkeypatch, command):
 
 CUT = ("--embedding", "AdaptiveEmbedding", "--embedding.cutoffs", "[10,30]")
 CUT = (*CUT, "--embedding.div_value", "2")
+FROM_TEXT = ("--training.start_from_text", "true")
 
 
 @pytest.mark.parametrize(
@@ -67,13 +68,19 @@ CUT = (*CUT, "--embedding.div_value", "2")
         (("--output_size", "6"), "--hidden_size 8 has no effect: the only layer is 6 wide."),
         ((*CUT, "--training.unit_rate", "0.3"), "no row of the embedding is computed"),
         (("--training.shard_parameters", "true"), "there is one device"),
+        (
+            ("--start_from", "RUN", "--cutoffs", "[]", *FROM_TEXT),
+            "has no effect: it starts from a run",
+        ),
     ],
 )
 def test_it_is_said_before_training(trained, tmp_path, cache, caplog, monkeypatch, options, said):
     folder, run = trained
     words = shutil.copy(run.vocabulary, tmp_path)
-    options = [words if option == "WORDS" else option for option in options]
-    command = [*arguments(folder, tmp_path / "run"), *options]
+    places = {"WORDS": words, "RUN": str(run.path)}
+    options = [places.get(option, option) for option in options]
+    recipe = "penn-treebank-small" if "--start_from" in options else "text"
+    command = [*arguments(folder, tmp_path / "run", recipe=recipe), *options]
     if "--embedding" in options:  # in place of the one there
         first = command.index("--embedding")
         del command[first : first + 10]
@@ -85,9 +92,3 @@ def test_all_that_has_an_effect_is_quiet(trained, tmp_path, cache, caplog, monke
     command = [*arguments(trained[0], tmp_path / "run"), "--training.unit_rate", "0.3"]
     stop_before_training(monkeypatch, command)
     assert "no effect" not in caplog.text
-
-
-def test_two_starts_are_one_too_many(trained, tmp_path, cache, capsys):
-    folder, run = trained
-    options = ("--training.start_from_text", "true", "--start_from", run.path)
-    assert "start_from_text=True" in failure(capsys, *arguments(folder, tmp_path / "x", *options))

@@ -13,8 +13,12 @@ if TYPE_CHECKING:
     from define.training import Run
 
 
-_ADAPTIVE = ("wikipedia-lstm-small", "wikipedia-transformer-xl-small")
-"""Recipes whose own embedding is adaptive; of those that name none, the others make a DeFINE."""
+_OWN = {
+    "text": "ProjectedEmbedding",
+    "wikipedia-lstm-small": "AdaptiveEmbedding",
+    "wikipedia-transformer-xl-small": "AdaptiveEmbedding",
+}
+"""What recipes make whose settings name no embedding; others make a DeFINE."""
 
 
 def embedding_name(recipe: str, settings: "Mapping[str, Any]") -> str:
@@ -23,8 +27,8 @@ def embedding_name(recipe: str, settings: "Mapping[str, Any]") -> str:
     if settings.get("unit"):
         return "DeFINE"
     if not chosen:
-        adaptive = recipe in _ADAPTIVE or "unit" in settings  # `unit: null` of version 0.1
-        return "AdaptiveEmbedding" if adaptive else "DeFINE"
+        without_unit = "unit" in settings  # of version 0.1, null
+        return "AdaptiveEmbedding" if without_unit else _OWN.get(recipe, "DeFINE")
     return str(chosen["class_path"] if isinstance(chosen, dict) else chosen).rpartition(".")[2]
 
 

@@ -58,6 +58,7 @@ def without_effect(
         "hidden_size": settings.get("num_layers") == 1
         and width != settings.get("hidden_size")
         and f"the only layer is {width} wide",
+        "training.start_from_text": settings.get("start_from") and "it starts from a run",
         "training.unit_rate": not model.parameter_counts().unit
         and "no row of the embedding is computed",
         "training.shard_parameters": placement.world_size == 1 and "there is one device",

@@ -75,9 +75,6 @@ class LanguageModelExperiment(Experiment[LanguageModel, Text | PyDocs, Training]
         self.training.check_parts(world_size)
         if self.training.log_correlation and self.training.shard_parameters:
             raise ValueError("log_correlation=True needs the whole table: shard_parameters=False.")
-        if self.training.start_from_text and self.start_from is not None:
-            path = self.start_from
-            raise ValueError(f"start_from_text=True would be undone by start_from={str(path)!r}.")
         self.train_batches(0, world_size)
         self.segments("valid")
         self.segments("test")
@@ -134,7 +131,7 @@ class LanguageModelExperiment(Experiment[LanguageModel, Text | PyDocs, Training]
         ]
 
     def prepare(self) -> None:
-        if self.training.start_from_text:
+        if self.training.start_from_text and self.start_from is None:
             start_from_text(self.model.embedding, self.corpus.split("train"))
         super().prepare()
 
