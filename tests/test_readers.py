@@ -23,7 +23,7 @@ from define.data import Subwords, Text, Vocabulary
 from define.files import write_bytes
 from define.measures import RunSummary
 from define.measures.table_file import read_table
-from define.readers import read_json, read_yaml
+from define.readers import read_json, read_text, read_yaml
 from define.recipes.settings import config_text, open_run, recipe_parser
 from define.training import Run
 
@@ -174,6 +174,14 @@ ODD = {
         b"a: 2020-99-99",
         b"? [a]\n: b",
         b"!!python/object:a.B",
+        b"a: &a [*a]",
+        b"a: &a {b: *a}",
+        b"a0: &a0 [x, x, x]\n"
+        + b"".join(b"a%d: &a%d [%s]\n" % (i, i, b"*a%d, " % (i - 1) * 9) for i in range(1, 30)),
+        b"a0: &a0 {x: 1}\n"
+        + b"".join(
+            b"a%d: &a%d {<<: [%s]}\n" % (i, i, b"*a%d, " % (i - 1) * 9) for i in range(1, 30)
+        ),
     ],
     "config.yaml": [
         CONFIG.replace(b"depth: 3", b"depth: -3"),
@@ -194,7 +202,10 @@ ODD = {
     "vectors.txt": [b"", b"\n", b"the\n", "² ²\n".encode(), b"2 3\nthe 1 2\n", b"a 1\nb 1 2 x\n"],
     "vectors.npy": [b"", npy(np.ones((3, 2), bool)), npy(np.ones((0, 2))), claiming((9**9, 9**9))],
     "weights.txt": [b"one\n", b"1,5\n", b"\xff\n", b"1 2\n"],
-    "summary.json": [b"null", b"[]", b"{}", b'{"name": []}', b"\xff"],
+    "summary.json": [
+        *(b"null", b"[]", b"{}", b'{"name": []}', b"\xff"),
+        json.dumps({**SUMMARY, "history": [[10**400, 2.0]]}).encode(),
+    ],
     "train.txt": [b"", b" \n", b"\xff", b"a\n\xc3\n", "a\n".encode("utf-16")],
     "train.txt.xz": [b"", LFS, lzma.compress(b"\xff")],
 }
@@ -209,6 +220,18 @@ def test_what_is_no_such_file(name, content, tmp_path):
     assert name in str(error.value), error.value
     if content is LFS and not name.startswith("train"):
         assert "git lfs pull" in str(error.value) or name == "tokenizer.json"
+
+
+def test_a_device_is_no_file(tmp_path):
+    (tmp_path / "a").symlink_to(os.devnull)
+    for read in (read_text, read_json, read_yaml):
+        with pytest.raises(FileNotFoundError, match="a is no file"):
+            read(tmp_path / "a")
+
+
+def test_half_a_character_can_be_written_again(tmp_path):
+    (tmp_path / "summary.json").write_text(json.dumps({**SUMMARY, "name": "a\ud800\x1b"}))
+    assert RunSummary.from_json(tmp_path / "summary.json").name == r"a\ud800\x1b"
 
 
 def test_numbers_in_the_other_order_of_bytes(tmp_path):

@@ -1,5 +1,6 @@
 """The command line: `define COMMAND ...`."""
 
+import io
 import logging
 import os
 import signal
@@ -13,6 +14,7 @@ from define.suggestions import did_you_mean
 
 def main(args: list[str] | None = None) -> None:
     """Runs a command; errors that a user can mend end in one line, not in a traceback."""
+    _open_streams()
     command, *rest = (sys.argv[1:] if args is None else args) or ["--help"]
     try:
         if command in ("-h", "--help"):
@@ -30,11 +32,23 @@ def main(args: list[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
     except (ValueError, IndexError, TypeError, ArithmeticError, OSError, MemoryError) as error:
-        said = " ".join(str(error).split("\n")) or type(error).__name__
+        said = "".join(c if c.isprintable() else " " for c in str(error)) or type(error).__name__
         sys.exit(f"define: {said}")
     except KeyboardInterrupt:
         print("define: interrupted", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
+
+
+def _open_streams() -> None:
+    """Gives streams that were closed a place: else a file that is opened takes their number.
+
+    What the encoding of standard output does not know is written with escapes.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _run(command: str, args: list[str]) -> None:

@@ -29,6 +29,7 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 """That of UTF-8, which may begin a text and is no part of it."""
 
 _BLOCK = 1 << 20
+_VALUES = 100_000  # of a YAML file; settings have a hundred
 _MEMORY = 1 << 30  # bytes that an archive may ask for; those of `xz -9` ask for 65 MB
 
 
@@ -115,7 +116,15 @@ def read_lines(path: Path, errors: str = "strict") -> Iterator[str]:
 
 
 def read_text(path: Path) -> str:
-    r"""The text of a UTF-8 file, with `\n` at line ends; raises what `read_lines` raises."""
+    r"""The text of a UTF-8 file, with `\n` at line ends.
+
+    Raises:
+        FileNotFoundError: If there is no such file: what others fill, a pipe or a device, may never
+            end.
+        ValueError: As `read_lines`.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path} is no file.")
     return "\n".join(read_lines(Path(path)))
 
 
@@ -134,9 +143,33 @@ def read_yaml(path: Path) -> Any:  # noqa: ANN401
     Raises:
         ValueError: If it is none; the file is named.
     """
+    return _parsed(path, "YAML", _load_yaml)
+
+
+def _load_yaml(text: str) -> Any:  # noqa: ANN401
     import yaml  # of jsonargparse
 
-    return _parsed(path, "YAML", yaml.safe_load)
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if _written_out(node, {}) > _VALUES:
+            raise ValueError(f"written out, its aliases make more than {_VALUES:,} values")
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _written_out(node: Any, sizes: dict[Any, float]) -> float:  # noqa: ANN401
+    """Values in a YAML node where each alias is written out; infinite in a circle."""
+    if isinstance(node.value, str):
+        return 1
+    if node not in sizes:
+        sizes[node] = float("inf")  # for aliases within it
+        parts = [x for part in node.value for x in (part if isinstance(part, tuple) else (part,))]
+        sizes[node] = 1 + sum(_written_out(part, sizes) for part in parts)
+    return sizes[node]
 
 
 def _parsed(path: Path, kind: str, parse: Any) -> Any:  # noqa: ANN401

@@ -1,5 +1,6 @@
 """What is misspelled is asked back, help is short first, and a closed pipe ends in silence."""
 
+import io
 import logging
 import re
 import subprocess
@@ -126,6 +127,20 @@ def test_a_reader_that_has_enough_is_no_error():
     assert process.stderr == ""
     assert process.stdout.count("\n") == 1
     assert process.returncode in (0, 141)  # 0 where all fits into the pipe before it closes
+
+
+def test_what_an_encoding_does_not_know_is_written_with_escapes(monkeypatch):
+    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", out)
+    main(["parameters"])
+    assert rb"\u2013" in out.buffer.getvalue()
+
+
+@pytest.mark.parametrize("stream", ["stdin", "stdout", "stderr"])
+def test_a_closed_stream_is_no_error(stream, monkeypatch):
+    monkeypatch.setattr(sys, stream, None)
+    main(["--version"])
+    getattr(sys, stream).close()  # what stands for it
 
 
 def test_the_version(capsys):

@@ -2,8 +2,10 @@
 
 import json
 import shutil
+import threading
 
 import pytest
+from filelock import FileLock
 from messages import failure
 from tiny import arguments
 
@@ -51,6 +53,23 @@ def test_a_run_that_trains_now_is_listed_as_that(runs, capsys):
     main(["runs", str(runs / "killed"), "--json"])
     (row,) = json.loads(capsys.readouterr().out)
     assert row["state"] == "stopped"
+
+
+def test_who_asks_keeps_no_training_from_its_start(tmp_path):
+    asking = FileLock(tmp_path / ".lock", thread_local=False)
+    asking.acquire()
+    timer = threading.Timer(0.2, asking.release)
+    timer.start()
+    with Run(tmp_path).locked():
+        timer.join()
+
+
+def test_an_embedding_without_a_class_is_listed(runs, capsys):
+    config = runs / "begun" / "config.yaml"
+    config.write_text(config.read_text().replace("class_path: define.DeFINE", "other: 1"))
+    main(["runs", str(runs / "begun"), "--json"])
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["state"] == "begun"
 
 
 def test_damage_is_named_and_half_a_line_of_a_log_is_none(runs, capsys):

@@ -141,19 +141,30 @@ def test_shared_parameters_train_as_those_of_one_process_also_after_a_kill(
 
 def transformer_xl(folder, run, *more):
     plain = ("--dropout", "0", "--training.optimizer", "torch.optim.SGD")
-    return [*stress.command("Transformer-XL", folder.parent, Run(run)), *plain, *more]
+    adaptive = ("--embedding.map", ADAPTIVE)
+    return [*stress.command("Transformer-XL", folder.parent, Run(run)), *adaptive, *plain, *more]
 
 
-def test_a_transformer_xl_of_one_process_goes_on_with_two(folder, tmp_path, monkeypatch):
+ADAPTIVE = '{"class_path": "AdaptiveEmbedding", "init_args": {"cutoffs": [10, 30], "div_value": 2}}'
+
+
+@pytest.mark.parametrize(("shared", "tolerance"), [("false", 1e-6), ("true", 1e-4)])
+def test_a_transformer_xl_of_one_process_goes_on_with_two_and_back(
+    shared, tolerance, folder, tmp_path, monkeypatch
+):
+    """Adaptive input, an adaptive softmax tied to it, and a memory that is carried over."""
     whole, run = Run(tmp_path / "whole"), Run(tmp_path / "run")
     more = ("--training.length", "50", "--training.learning_rate", "0.5")
     main(transformer_xl(folder, whole.path, *more))
     kill_at_step(monkeypatch, 4, lambda: main(transformer_xl(folder, run.path, *more)))
-    out = ranks.train(folder, run, *more, make=transformer_xl)
-    assert out.count("test ppl") == 1
+    how = ("--training.shard_parameters", shared)
+    ranks.train(folder, run, *more, *how, killed_at=12, make=transformer_xl)
+    between = checkpoint_of(run)
+    assert between["epoch"] == 1 and len(between["processes"]) == 2
+    main(transformer_xl(folder, run.path, *more))
     ours, theirs = (load_file(r.weights) for r in (run, whole))
     for name, expected in theirs.items():
-        torch.testing.assert_close(ours[name], expected, rtol=0, atol=1e-6)
+        torch.testing.assert_close(ours[name], expected, rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize("rank", [0, 1])

@@ -122,6 +122,7 @@ def test_no_runs():
 
 def test_cells_with_bars_and_rows_of_wrong_length():
     assert r"a\|b" in text_table(["x"], [["a|b"]])
+    assert r"a\nb" in text_table(["x"], [["a\nb"]])
     with pytest.raises(ValueError, match="cells="):
         text_table(["x", "y"], [["1"]])
 

@@ -12,6 +12,7 @@ import torch
 from tiny import Killed, arguments, cache_in, checkpoint_of, experiment, write_text
 
 from define.__main__ import main
+from define.files import checksum
 from define.training import Fitting, Placement, Run, Stopped, StopSignals
 from define.training.language_modeling import LanguageModeling
 
@@ -128,6 +129,29 @@ def twice():
         signal.raise_signal(signal.SIGTERM)
 
 
+def noted(number):
+    with StopSignals() as signals:
+        signals.waiting = True
+        signal.raise_signal(number)
+        assert signals.received == number
+
+
+@pytest.mark.parametrize("name", ["SIGHUP", "SIGUSR2", "SIGXCPU"])
+def test_signals_of_other_batch_systems_and_of_a_closed_terminal(name):
+    assert forked.exit_code(noted, getattr(signal, name)) == 0
+
+
+def ignored():
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with StopSignals() as signals:
+        signal.raise_signal(signal.SIGHUP)
+        assert signals.received is None
+
+
+def test_what_is_ignored_stays_ignored_as_under_nohup():
+    assert forked.exit_code(ignored) == 0
+
+
 def test_a_second_signal_ends_the_process_at_once():
     assert forked.exit_code(twice) == -signal.SIGTERM
 
@@ -231,6 +255,28 @@ def test_a_kill_between_two_files_leaves_what_is_known(tmp_path, monkeypatch):
     run.save_weights(torch.nn.Linear(2, 2).state_dict())
     run.check(run.weights)
     assert len(json.loads(run.checksums.read_text())["model.safetensors"]) == 2
+
+
+def test_weights_that_a_training_writes_while_they_are_checked_are_whole(tmp_path, monkeypatch):
+    run, first = Run(tmp_path), []
+    run.save_weights(torch.nn.Linear(2, 2).state_dict())
+
+    def meanwhile(file):
+        if not first:
+            first.append(file)
+            run.save_weights(torch.nn.Linear(2, 2).state_dict())
+        return checksum(file)
+
+    monkeypatch.setattr("define.training.run.checksum", meanwhile)
+    run.check(run.weights)
+    assert first
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "vocabulary.txt", "tables.json"])
+def test_a_device_in_a_run_is_named(name, tmp_path):
+    (tmp_path / name).symlink_to(os.devnull)
+    with pytest.raises(ValueError, match=f"{name} is no file"):
+        Run(tmp_path).check()
 
 
 def test_what_cannot_be_read_again_is_not_saved(folder, tmp_path):

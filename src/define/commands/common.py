@@ -29,7 +29,7 @@ def embedding_name(recipe: str, settings: "Mapping[str, Any]") -> str:
     if not chosen:
         without_unit = "unit" in settings  # of version 0.1, null
         return "AdaptiveEmbedding" if without_unit else _OWN.get(recipe, "DeFINE")
-    return str(chosen["class_path"] if isinstance(chosen, dict) else chosen).rpartition(".")[2]
+    return str(chosen.get("class_path") if isinstance(chosen, dict) else chosen).rpartition(".")[2]
 
 
 def summary_of(run: "Run") -> "RunSummary":

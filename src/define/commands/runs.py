@@ -61,7 +61,7 @@ def _row(run: "Run") -> dict[str, Any] | None:
 def _validations(path: Path) -> list[tuple[int, float]]:
     """Epoch, from 1 on, and perplexity of each validation of all starts, as far as logged."""
     found = []
-    for log in path.glob("logs/*/metrics.csv"):
+    for log in filter(Path.is_file, path.glob("logs/*/metrics.csv")):
         # What a kill left of a line is none.
         with log.open(encoding="utf-8", newline="") as file, suppress(ValueError, csv.Error):
             for line in csv.DictReader(file):

@@ -3,6 +3,7 @@
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 
+from define.measures.table import printable
 from define.readers import read_json
 
 __all__ = ["RunSummary"]
@@ -104,9 +105,10 @@ def _checked(path: str | Path, name: str, kind: object, value: object) -> object
             for pair in value
         ):
             return tuple((tokens, perplexity) for tokens, perplexity in value)
+    elif kind is str and isinstance(value, str):
+        return printable(value)  # half a character, say, could not be written again
     elif (
-        (kind is str and isinstance(value, str))
-        or (kind is int and _is_number(value) and isinstance(value, int))
+        (kind is int and _is_number(value) and isinstance(value, int))
         or (kind not in (str, int) and _is_number(value))
         or (value is None and name in {"test_perplexity"} | _optional())
     ):
@@ -119,4 +121,6 @@ def _optional() -> set[str]:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(value, int):
+        return not isinstance(value, bool) and abs(value) < 2**63
+    return isinstance(value, float)

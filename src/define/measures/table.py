@@ -59,7 +59,7 @@ def text_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     Raises:
         ValueError: If a row has another number of cells than the header.
     """
-    lines = [[cell.replace("|", r"\|") for cell in cells] for cells in (header, *rows)]
+    lines = [[printable(cell).replace("|", r"\|") for cell in cells] for cells in (header, *rows)]
     for cells in lines:
         if len(cells) != len(header):
             raise ValueError(f"{cells=} must have a cell for each column of {header=}.")

@@ -4,6 +4,7 @@ import logging
 import shutil
 import sys
 import time
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any, cast
 
@@ -71,7 +72,8 @@ class _Lines(pl.Callback):
         text = f"{self._name}: epoch {trainer.current_epoch + 1} of {trainer.max_epochs}, {text}"
         if self._changes and trainer.is_global_zero:
             shown = text[: shutil.get_terminal_size().columns - 1] if changes else ""
-            print(_CLEAR + shown, end="", file=sys.stderr, flush=True)
+            with suppress(OSError):  # a terminal that is gone
+                print(_CLEAR + shown, end="", file=sys.stderr, flush=True)
         if not changes:
             logger.info(text)
 

@@ -173,7 +173,7 @@ class Experiment(ABC, Generic[Model, Data, Settings]):
             FileNotFoundError: If it is to start from what is no trained run.
             ValueError: If the data do not fit the settings, or the run folder, or the run to start
                 from, has another vocabulary or model, a damaged file, or is in use.
-            Stopped: If SIGTERM, SIGINT or SIGUSR1 asked for it. All is saved.
+            Stopped: If a signal asked for it. All is saved.
         """
         from define.training.fit import fit  # imports Lightning
 

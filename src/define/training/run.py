@@ -83,14 +83,19 @@ class Run:
         Raises:
             ValueError: If one is not what was written; it is named.
         """
-        known = self._checksums()
         for file in files or (self.config, self.vocabulary, self.tokenizer, self.tables):
-            expected = known.get(self._name(file))
-            if expected and file.is_file() and checksum(file) not in expected:
+            if file.exists() and not file.is_file():
+                raise ValueError(f"{file} is no file.")
+            if file.is_file() and not (self._is_known(file) or self._is_known(file)):
                 raise ValueError(
                     f"{file} is damaged: it is not what was written there (see {self.checksums}; "
                     "who changed it on purpose removes its line there)."
                 )
+
+    def _is_known(self, file: Path) -> bool:
+        """Whether a file is what was written; ask again: a training may write it meanwhile."""
+        expected = self._checksums().get(self._name(file))
+        return not expected or checksum(file) in expected
 
     @contextmanager
     def writing(self, file: Path, keep: Path | None = None) -> Iterator[Path]:
@@ -162,7 +167,7 @@ class Run:
         """
         lock = FileLock(self._lock)
         try:
-            lock.acquire(blocking=False)
+            lock.acquire(timeout=1)  # who asks whether it is `in_use` holds it for a moment
         except Timeout:
             raise ValueError(f"{self.path} is in use{_who(self._holder)}.") from None
         try:

@@ -62,6 +62,9 @@ class SharedParameters(ModelParallelStrategy):
         set_model_state_dict(self._module, found["state_dict"], options=_WHOLE)
         names = {parameter: name for name, parameter in self._module.named_parameters()}
         for optimizer, saved in zip(self.optimizers, found["optimizer_states"], strict=True):
+            if not saved["state"]:  # plain descent has none, which torch takes for an error
+                optimizer.load_state_dict(saved)
+                continue
             groups, states = [], {}
             for group, ours in zip(saved["param_groups"], optimizer.param_groups, strict=True):
                 named = [names[parameter] for parameter in ours["params"]]

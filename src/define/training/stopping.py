@@ -7,8 +7,9 @@ from types import FrameType
 
 __all__ = ["StopSignals", "Stopped"]
 
-# A batch system sends SIGTERM when time is up, some SIGUSR1 before; SIGINT is Ctrl-C.
-_SIGNALS = ("SIGTERM", "SIGINT", "SIGUSR1")
+# Batch systems send SIGTERM when time is up, or before that SIGUSR1, SIGUSR2 or SIGXCPU. SIGINT is
+# Ctrl-C, SIGHUP a terminal or a connection that was closed.
+_SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
 
 
 class Stopped(Exception):
@@ -28,8 +29,9 @@ class StopSignals:
     """Notes the signals while a training runs; within it, a second one ends the process at once.
 
     Before and after the steps of training a signal raises `Stopped` where it comes: there is
-    nothing to save. Handlers that were there come back in the end. Outside of the main thread it
-    does nothing: signals are not delivered there.
+    nothing to save. Handlers that were there come back in the end. What was ignored stays so, as
+    under `nohup` and in the background of a script. Outside of the main thread it does nothing:
+    signals are not delivered there.
 
     Attributes:
         received: The signal that was noted.
@@ -44,7 +46,8 @@ class StopSignals:
     def __enter__(self) -> "StopSignals":
         if threading.current_thread() is threading.main_thread():
             numbers = [getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)]
-            self._before = {number: signal.getsignal(number) for number in numbers}
+            handlers = {number: signal.getsignal(number) for number in numbers}
+            self._before = {n: h for n, h in handlers.items() if h != signal.SIG_IGN}
         self.install()
         return self
 
