@@ -1,12 +1,10 @@
 """A killed run resumes to the same numbers."""
 
 import functools
-import os
 import signal
-import subprocess
-import sys
 import time
 
+import forked
 import pytest
 import torch
 from tiny import Killed, arguments, averaging_from, experiment, write_text
@@ -170,14 +168,14 @@ def test_a_process_that_is_killed_goes_on_by_the_same_command(tmp_path, capsys):
     folder = write_text(tmp_path / "text", train=600)
     more = ("--training.checkpoint_minutes", "0", "--dropout", "0.3")
     run, whole = Run(tmp_path / "killed"), Run(tmp_path / "whole")
-    command = [sys.executable, "-m", "define", *arguments(folder, run.path, *more)]
-    with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-        end = time.monotonic() + 300
-        while not run.checkpoint.exists() and process.poll() is None and time.monotonic() < end:
-            time.sleep(0.02)
-        os.kill(process.pid, signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL, (tmp_path / "log").read_text()
+    process = forked.process(main, arguments(folder, run.path, *more))
+    process.start()
+    end = time.monotonic() + 300
+    while not run.checkpoint.exists() and process.is_alive() and time.monotonic() < end:
+        time.sleep(0.02)
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     assert run.checkpoint.exists() and not run.summary.exists()
     main(arguments(folder, run.path, *more))
     main(arguments(folder, whole.path, "--dropout", "0.3"))

@@ -4,8 +4,8 @@ import os
 import signal
 import socket
 
+import forked
 import torch
-from forked import CONTEXT
 from tiny import arguments
 
 from define.__main__ import main
@@ -17,10 +17,7 @@ def train(folder, run, *more, killed_at=0, make=arguments):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    ranks = [
-        CONTEXT.Process(target=_rank, args=(rank, port, command, run.path, killed_at))
-        for rank in (0, 1)
-    ]
+    ranks = [forked.process(_rank, rank, port, command, run.path, killed_at) for rank in (0, 1)]
     for process in ranks:
         process.start()
     try:
