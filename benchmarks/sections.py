@@ -5,7 +5,7 @@ import contextlib
 import io
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -20,9 +20,11 @@ from torch import Tensor, nn
 from define import (
     AdaptiveEmbedding,
     AdaptiveSoftmax,
+    AdaptiveSoftmaxCost,
     DeFINE,
     ProjectedEmbedding,
     TiedSoftmax,
+    choose_cutoffs,
 )
 from define.data import Text
 from define.embedding import RoundedEmbedding
@@ -68,9 +70,12 @@ def step(full: bool) -> list[Callable[[], Section]]:
 
 
 def _step(num_embeddings: int, length: int) -> Section:
-    m, n = 400, 128
-    shares = (20_000, 60_000) if num_embeddings > 100_000 else None
-    cutoffs = shares or (num_embeddings // 5, num_embeddings // 2)
+    m, n, tokens = 400, 128, 20 * length
+    counts = 1 / torch.arange(1.0, num_embeddings + 1, device="cpu")
+    cutoffs = choose_cutoffs(counts, AdaptiveSoftmaxCost(n, tokens=tokens))
+    # Those of the least time with torch's widths: a first band of a few hundred words.
+    torch_cost = AdaptiveSoftmaxCost(m, div_value=4, in_features=m, tokens=tokens)
+    torch_cutoffs = choose_cutoffs(counts, torch_cost)
 
     def table() -> nn.Embedding:
         embedding = nn.Embedding(num_embeddings, m)
@@ -92,11 +97,11 @@ def _step(num_embeddings: int, length: int) -> Section:
     def with_head(embedding: nn.Module, head: nn.Module) -> Callable:
         return lambda tokens, targets: head(embedding(tokens), targets).mean()
 
-    def with_torch(embedding: nn.Module) -> Callable:
+    def with_torch(embedding: nn.Module, cutoffs: Sequence[int]) -> Callable:
         softmax = nn.AdaptiveLogSoftmaxWithLoss(m, num_embeddings, list(cutoffs))
         return lambda x, y: softmax(embedding(x).flatten(0, 1), y.flatten()).loss
 
-    plain, ours, untied = table(), table(), table()
+    plain, ours, untied, own = table(), table(), table(), table()
     projected = ProjectedEmbedding(num_embeddings, m, map=n, std=STD)
     adaptive = AdaptiveEmbedding(num_embeddings, m, cutoffs=cutoffs, std=STD)
     deep, obvious = unit(), unit()
@@ -105,7 +110,8 @@ def _step(num_embeddings: int, length: int) -> Section:
         losses["standard, tied, `F.linear_cross_entropy`"] = _linear(table())
     losses |= {
         "standard, tied, in chunks": with_head(ours, TiedSoftmax(ours, m)),
-        "standard, `nn.AdaptiveLogSoftmaxWithLoss` (untied)": with_torch(untied),
+        "standard, `nn.AdaptiveLogSoftmaxWithLoss` (untied)": with_torch(untied, cutoffs),
+        f"the same, cutoffs {_named(torch_cutoffs)}": with_torch(own, torch_cutoffs),
         "standard, tied adaptive softmax": with_head(ours, AdaptiveSoftmax(ours, m, cutoffs)),
         "projected, tied adaptive softmax": with_head(
             projected, AdaptiveSoftmax(projected.map, m, cutoffs)
@@ -119,11 +125,15 @@ def _step(num_embeddings: int, length: int) -> Section:
     return Section(
         f"Embedding and output, V = {num_embeddings:,}",
         f"Forward and backward, 20 × {length} tokens by Zipf's law, m = {m}, n = {n}, k = 1024, "
-        f"7 layers, 128 groups, cutoffs {', '.join(f'{c:,}' for c in cutoffs)}.",
+        f"7 layers, 128 groups; cutoffs of the least time for n: {_named(cutoffs)}.",
         {name: _trained(loss) for name, loss in losses.items()},
         partial(zipf, num_embeddings, 20, length),
         rounds=3 if num_embeddings > 100_000 else 5 if num_embeddings > 20_000 else 9,
     )
+
+
+def _named(cutoffs: Sequence[int]) -> str:
+    return ", ".join(f"{cutoff:,}" for cutoff in cutoffs)
 
 
 def _linear(embedding: nn.Embedding) -> Callable:

@@ -15,17 +15,22 @@ from define.embedding import Band, Embedding, bands, made_rows, map_bands, share
 from define.embedding.tables import check_cutoffs, table_size
 from define.softmax.base import OutputLayer, Tied, own_projection, reset_projection
 from define.softmax.chunked import chunked_nll, chunks
+from define.softmax.parts import Room, split
 
 __all__ = ["AdaptiveSoftmax"]
 
 
 @dataclass(frozen=True)
 class _Band:
-    """Table and bias of a band's words, and what brings hidden states to the table's width."""
+    """Table and bias of a band's words, and what brings hidden states to the table's width.
+
+    `room` gives the place for the gradient of the table, where there is one.
+    """
 
     make: Callable[[], Tensor]
     bias: Tensor | None
     matrix: Tensor | None
+    room: Room | None = None
 
     @property
     def table(self) -> Tensor:
@@ -195,6 +200,7 @@ class AdaptiveSoftmax(OutputLayer):
         if parts is not None and len(parts) == 1:
             parts, one = None, parts[0].source
         matrices: list[Tensor | None] = [None] * len(self.sizes)
+        rooms: list[Room | None] = [None] * len(self.sizes)
         if parts is not None:
             tables = [partial(getattr, band, "table") for band in parts]
             matrices = [band.projection for band in parts]
@@ -204,13 +210,16 @@ class AdaptiveSoftmax(OutputLayer):
         else:
             weight = one if isinstance(one, Tensor) else cast(Tensor, one.weight)
             # Not slices: the backward pass of each would fill a whole table with zeros.
-            tables = [partial(Tensor.view_as, part, part) for part in weight.split(self.sizes)]
+            tables, rooms = [], []
+            for part, room in split(weight, self.sizes):
+                tables.append(partial(Tensor.view_as, part, part))
+                rooms.append(room)
         if self.first_band_only:
             tables[0], matrices[0] = partial(made_rows, map, self.sizes[0]), None
         for b, matrix in self.projections.items():
             matrices[int(b)] = matrix
         biases = [None] * len(self.sizes) if self.bias is None else self.bias.split(self.sizes)
-        return [_Band(*band) for band in zip(tables, biases, matrices, strict=True)]
+        return [_Band(*band) for band in zip(tables, biases, matrices, rooms, strict=True)]
 
     def _head(self, band: _Band) -> tuple[Tensor, Tensor | None]:
         """Table and bias of the first softmax: the first band's words, then the clusters."""
@@ -249,6 +258,7 @@ class AdaptiveSoftmax(OutputLayer):
                     band.table,
                     band.bias,
                     targets[rows] - self.cutoffs[b - 1],
+                    band.room,
                 )
                 nll = nll.index_add(0, rows, inner)
         return nll

@@ -1,9 +1,10 @@
 """Cross-entropy against a large table without ever holding the logits of a whole batch."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 __all__ = ["IGNORED", "chunked_nll", "chunks"]
@@ -22,7 +23,13 @@ def chunks(rows: Tensor, num_classes: int) -> tuple[Tensor, ...]:
     return rows.split(max(_MIN_ROWS, budget // num_classes))
 
 
-def chunked_nll(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> Tensor:
+def chunked_nll(
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    targets: Tensor,
+    room: Callable[[], Tensor] | None = None,
+) -> Tensor:
     """``F.cross_entropy(F.linear(hidden, weight, bias), targets, reduction="none")`` in chunks.
 
     Nothing of size (rows, V) is ever held. While the logits of a chunk are there, its gradients
@@ -35,6 +42,7 @@ def chunked_nll(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Te
         weight: (V, n).
         bias: (V,) or None.
         targets: (rows,) ids within V, or `IGNORED`: loss and gradient 0.
+        room: Gives the place where the gradient of `weight` is written; new memory if omitted.
 
     Returns:
         (rows,) negative log-likelihoods, float32 or better.
@@ -43,9 +51,9 @@ def chunked_nll(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Te
     if torch.is_autocast_enabled(device):
         # Autograd functions are not autocast: the products run in the chosen type all the same.
         dtype = torch.get_autocast_dtype(device)
-        hidden, weight = hidden.to(dtype), weight.to(dtype)
+        hidden, weight, room = hidden.to(dtype), weight.to(dtype), None
     with torch.autocast(device, enabled=False):
-        return _ChunkedNLL.apply(hidden, weight, bias, targets, torch.is_grad_enabled())
+        return _ChunkedNLL.apply(hidden, weight, bias, targets, torch.is_grad_enabled(), room)
 
 
 Gradients = tuple[Tensor, Tensor, Tensor | None]
@@ -57,26 +65,31 @@ def _nll(
     bias: Tensor | None,
     targets: Tensor,
     upstream: Tensor | None,
+    room: Callable[[], Tensor] | None = None,
 ) -> tuple[Tensor, Gradients | None]:
     """Values, and where `upstream` (rows,) is given the gradients of the sum weighted with it."""
     wide = torch.promote_types(hidden.dtype, torch.float32)
     values = hidden.new_empty(len(hidden), dtype=wide)
     gradients = None
     if upstream is not None:
+        if room is None or weight.dtype != wide:  # low precision too is summed up in float32
+            room = partial(torch.empty_like, weight, dtype=wide)
         gradients = (
             torch.empty_like(hidden),
-            torch.empty_like(weight, dtype=wide),  # low precision too is summed up in float32
+            room(),
             None if bias is None else torch.zeros_like(bias, dtype=wide),
         )
     # A GPU takes longer to start a kernel than to compute a small one. On a CPU the exponential
     # costs most and is taken once, but sums of V of them do not fit into float16.
     one_kernel = hidden.is_cuda or wide != hidden.dtype
-    start = 0
-    for rows in chunks(hidden, len(weight)):
+    start, parts = 0, chunks(hidden, len(weight))
+    # One place for the logits of all chunks: a large block of new memory costs more than a pass.
+    held = hidden.new_empty(len(parts[0]), len(weight))
+    for rows in parts:
         part = slice(start, start := start + len(rows))
         ignored = (targets[part] == IGNORED)[:, None]
         target = targets[part, None].masked_fill(ignored, 0)
-        logits = F.linear(rows, weight).to(wide)
+        logits = torch.mm(rows, weight.mT, out=held[: len(rows)]).to(wide)
         if bias is not None:
             logits += bias
         if one_kernel:
@@ -119,9 +132,10 @@ class _ChunkedNLL(torch.autograd.Function):
         bias: Tensor | None,
         targets: Tensor,
         with_gradients: bool,
+        room: Callable[[], Tensor] | None,
     ) -> Tensor:
         ones = hidden.new_ones(len(hidden)) if with_gradients else None
-        values, gradients = _nll(hidden, weight, bias, targets, ones)
+        values, gradients = _nll(hidden, weight, bias, targets, ones, room)
         ctx.save_for_backward(hidden, weight, bias, targets)
         ctx.gradients = gradients
         return values
@@ -151,4 +165,4 @@ class _ChunkedNLL(torch.autograd.Function):
         typed = [
             None if g is None else g.to(x.dtype) for g, x in zip(gradients, given, strict=True)
         ]
-        return *typed, None, None
+        return *typed, None, None, None
