@@ -1,6 +1,7 @@
 """AWD-LSTM on Penn Treebank, with any embedding."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,20 @@ __all__ = [
     "penn_treebank_small",
 ]
 
+_PUBLISHED = Training(
+    epochs=500,
+    batch_size=20,
+    length=70,
+    random_lengths=True,
+    optimizer=NTASGD,
+    learning_rate=30.0,
+    schedule=Constant(),
+    activation_regularization=2.0,
+    temporal_activation_regularization=1.0,
+    clip=0.25,
+    evaluation_batch_size=10,
+)
+
 
 def penn_treebank(
     data: Text,
@@ -44,19 +59,7 @@ def penn_treebank(
     output_dropout: float = 0.4,
     weight_dropout: float = 0.5,
     word_dropout: float = 0.1,
-    training: Training = Training(
-        epochs=500,
-        batch_size=20,
-        length=70,
-        random_lengths=True,
-        optimizer=NTASGD,
-        learning_rate=30.0,
-        schedule=Constant(),
-        activation_regularization=2.0,
-        temporal_activation_regularization=1.0,
-        clip=0.25,
-        evaluation_batch_size=10,
-    ),
+    training: Training = _PUBLISHED,
     **options: Any,  # noqa: ANN401
 ) -> LanguageModelExperiment:
     """AWD-LSTM on Penn Treebank as Merity et al. 2018 published it (24 M parameters, a GPU).
@@ -85,19 +88,14 @@ def penn_treebank(
 
 def penn_treebank_fast(
     data: Text,
-    training: Training = Training(
+    training: Training = replace(
+        _PUBLISHED,
         epochs=80,
         batch_size=40,
-        length=70,
-        random_lengths=True,
         optimizer=torch.optim.AdamW,
         learning_rate=0.003,
         unit_rate=0.1,
         schedule=Cosine(warmup=0.05),
-        activation_regularization=2.0,
-        temporal_activation_regularization=1.0,
-        clip=0.25,
-        evaluation_batch_size=10,
     ),
     **options: Any,  # noqa: ANN401
 ) -> LanguageModelExperiment:
@@ -108,20 +106,7 @@ def penn_treebank_fast(
 def penn_treebank_finetune(
     data: Text,
     start_from: Path | None = None,
-    training: Training = Training(
-        epochs=500,
-        batch_size=20,
-        length=70,
-        random_lengths=True,
-        optimizer=AveragedSGD,
-        learning_rate=30.0,
-        schedule=Constant(),
-        activation_regularization=2.0,
-        temporal_activation_regularization=1.0,
-        clip=0.25,
-        evaluation_batch_size=10,
-        patience=5,
-    ),
+    training: Training = replace(_PUBLISHED, optimizer=AveragedSGD, patience=5),
     **options: Any,  # noqa: ANN401
 ) -> LanguageModelExperiment:
     """Goes on from the best weights of an AWD-LSTM run, averaging from the first step on.

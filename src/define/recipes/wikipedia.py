@@ -5,6 +5,7 @@ another.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,23 +13,15 @@ from define.data import Text
 from define.embedding import AdaptiveEmbedding
 from define.recipes.language import lstm_experiment
 from define.recipes.models import MakeEmbedding
-from define.recipes.wikitext import WIKITEXT_103_CUTOFFS, wikitext_103
-from define.training import Cosine, LanguageModelExperiment, Training
+from define.recipes.wikitext import TRANSFORMER_XL, WIKITEXT_103_CUTOFFS, wikitext_103
+from define.training import LanguageModelExperiment, Training
 
 __all__ = ["wikipedia_25m", "wikipedia_lstm_small", "wikipedia_transformer_xl_small"]
 
 
 def wikipedia_25m(
     data: Text,
-    training: Training = Training(
-        epochs=8,
-        batch_size=60,
-        length=150,
-        learning_rate=0.00025,
-        schedule=Cosine(warmup=0.0),
-        evaluation_batch_size=10,
-        validations=4,
-    ),
+    training: Training = replace(TRANSFORMER_XL, epochs=8, validations=4),
     **options: Any,  # noqa: ANN401
 ) -> LanguageModelExperiment:
     """Transformer-XL of Table 2 on 25 M tokens, with WikiText-103's vocabulary and evaluation text.

@@ -25,6 +25,16 @@ WIKITEXT_103_CUTOFFS = (20_000, 40_000, 200_000)  # of the paper
 # Those of `define cutoffs --width 96 --tokens 700`.
 WIKITEXT_2_CUTOFFS = (433, 4282, 13_523)
 
+# Dai et al.: 200,000 steps of 60 x 150 tokens, here 17.4 passes over 103 M tokens; no warm-up.
+TRANSFORMER_XL = Training(
+    epochs=17,
+    batch_size=60,
+    length=150,
+    learning_rate=0.00025,
+    schedule=Cosine(warmup=0.0),
+    evaluation_batch_size=10,
+)
+
 # Map and output are drawn small where they are tied to the softmax of a Transformer, and there GELU
 # is all but linear. ReLU is the same at every scale.
 _Unit = partial(DeFINE, max_groups=128, activation=nn.ReLU)
@@ -47,15 +57,7 @@ def wikitext_103(
     clamp_length: int | None = None,
     dropout: float = 0.1,
     attention_dropout: float = 0.0,
-    # Dai et al.: 200,000 steps of 60 x 150 tokens, here 17.4 passes over 103 M tokens; no warm-up.
-    training: Training = Training(
-        epochs=17,
-        batch_size=60,
-        length=150,
-        learning_rate=0.00025,
-        schedule=Cosine(warmup=0.0),
-        evaluation_batch_size=10,
-    ),
+    training: Training = TRANSFORMER_XL,
     seed: int = 1,
 ) -> LanguageModelExperiment:
     """Transformer-XL of Table 2, n = 128 + DeFINE; other rows by map_dim, embedding and widths.
