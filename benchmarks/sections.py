@@ -28,6 +28,7 @@ from define import (
 )
 from define.data import Text
 from define.embedding import RoundedEmbedding
+from define.mixed_lstm import multiplies_bfloat16
 from define.recipes import text
 from define.recipes.models import lstm, transformer_xl
 from define.training import LanguageModelExperiment, Run, Training
@@ -177,6 +178,33 @@ def _leaves(value: Tensor) -> list[Tensor]:
     return found
 
 
+def _by_products(name: str, make: Callable[[], Callable]) -> dict[str, Callable]:
+    """Training steps of what `make` returns under each setting of products that a CPU has."""
+    found: dict[str, Callable] = {name: _trained(make())}
+    if torch.get_default_device().type == "cpu":
+        found[f"{name}, float32 products `medium`"] = _medium(_trained(make()))
+        if multiplies_bfloat16():
+            found[f"{name}, bfloat16 products"] = _autocast(_trained(make()))
+    return found
+
+
+def _medium(step: Callable[..., None]) -> Callable[..., None]:
+    """A step as `--training.float32_matmul_precision medium` runs it."""
+
+    def run(*batch: Any) -> None:  # noqa: ANN401
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("medium")
+        step(*batch)
+        torch.set_float32_matmul_precision(before)
+
+    return run
+
+
+def _autocast(step: Callable[..., None]) -> Callable[..., None]:
+    """A step as `--training.precision bf16-mixed` runs it."""
+    return torch.autocast("cpu", torch.bfloat16)(step)
+
+
 def unit(full: bool) -> list[Callable[[], Section]]:
     """The unit against one matrix product of as many operations."""
 
@@ -255,8 +283,8 @@ def awd_lstm(full: bool) -> list[Callable[[], Section]]:
             f"Forward and backward, 20 × {length} tokens, V = {size:,}, widths 400 and 1150, all "
             "dropouts.",
             {
-                "plain modules": _trained(plain),
-                "ours": _trained(lambda x, y: ours(x, y)[0].mean()),
+                **_by_products("plain modules", lambda: plain),
+                **_by_products("ours", lambda: lambda x, y: ours(x, y)[0].mean()),
                 "ours, adaptive softmax": _trained(lambda x, y: adaptive(x, y)[0].mean()),
             },
             partial(zipf, size, 20, length),
@@ -276,21 +304,25 @@ def transformer(full: bool) -> list[Callable[[], Section]]:
         plain = PlainTransformerXL(PlainAdaptive(size, 128, 384, cutoffs), layers, 384, **sizes)
         make = partial(AdaptiveEmbedding, cutoffs=cutoffs, map_dim=128, div_value=1)
         ours = transformer_xl(size, make, depth=layers, memory_length=length, **sizes)
-        states: dict[str, Any] = {"plain": None, "ours": None}
 
-        def plain_loss(tokens: Tensor, targets: Tensor) -> Tensor:
-            loss, states["plain"] = plain(tokens, targets, states["plain"])
+        def stateful(model: nn.Module) -> Callable[..., Tensor]:
+            state = None
+
+            def loss(tokens: Tensor, targets: Tensor) -> Tensor:
+                nonlocal state
+                nll, state = model(tokens, targets, state)
+                return nll.mean()
+
             return loss
-
-        def our_loss(tokens: Tensor, targets: Tensor) -> Tensor:
-            nll, states["ours"] = ours(tokens, targets, states["ours"])
-            return nll.mean()
 
         return Section(
             "Transformer-XL",
             f"Forward and backward, {layers} layers, {batch_size} × {length} tokens and memory, "
             f"V = {size:,}, n = 128 (Table 2).",
-            {"plain modules": _trained(plain_loss), "ours": _trained(our_loss)},
+            {
+                **_by_products("plain modules", lambda: stateful(plain)),
+                **_by_products("ours", lambda: stateful(ours)),
+            },
             partial(zipf, size, batch_size, length),
             rounds=3,
         )

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.hooks import RemovableHandle
 
+from define.mixed_lstm import mixed_lstm, mixed_lstm_pays
+
 __all__ = [
     "LockedDropout",
     "WeightDropLSTM",
@@ -199,12 +201,17 @@ class WeightDropLSTM(nn.LSTM):
         self, x: Float[Tensor, "batch time inputs"], state: LSTMState | None = None
     ) -> tuple[Float[Tensor, "batch time hidden"], LSTMState]:
         if x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
-            # oneDNN has no bfloat16 LSTM on processors without bfloat16 instructions, and fails.
-            dtype = self.weight_hh_l0.dtype
+            # oneDNN's bfloat16 LSTM is slow, and fails on processors without such instructions.
+            dtype, low = self.weight_hh_l0.dtype, torch.get_autocast_dtype("cpu")
+            x = x.to(dtype)
             if state is not None:
                 state = (state[0].to(dtype), state[1].to(dtype))
             with torch.autocast("cpu", enabled=False):
-                return self.forward(x.to(dtype), state)
+                if (dtype, low) == (torch.float32, torch.bfloat16) and mixed_lstm_pays(
+                    x.shape[0], self.input_size, self.hidden_size
+                ):
+                    return self._mixed(x, state)
+                return self.forward(x, state)
         if not self.training or self.weight_dropout == 0:
             y, (h, c) = super().forward(x, state)
             # Without oneDNN torch 2.11 exports states with one dimension more.
@@ -238,6 +245,24 @@ class WeightDropLSTM(nn.LSTM):
             batch_first=True,
         )
         return y, (h, c)
+
+    def _mixed(self, x: Tensor, state: LSTMState | None) -> tuple[Tensor, LSTMState]:
+        """With products in bfloat16."""
+        weight = self.weight_hh_l0
+        if state is None:
+            zeros = weight.new_zeros(1, x.shape[0], self.hidden_size)
+            state = (zeros, zeros)
+        self.check_forward_args(x, state, None)
+        if self.training and self.weight_dropout > 0:
+            # As `F.dropout`, whose draws take four times as long on a CPU.
+            kept = torch.rand_like(weight).ge_(self.weight_dropout)
+            weight = weight * kept.div_(1 - self.weight_dropout)
+        weight_ih, bias_ih, bias_hh = cast(
+            list[Tensor], [self.weight_ih_l0, self.bias_ih_l0, self.bias_hh_l0]
+        )
+        h, c = (part.squeeze(0) for part in state)
+        y, c = mixed_lstm(x.transpose(0, 1), h, c, weight_ih, weight, bias_ih + bias_hh)
+        return y.transpose(0, 1), (y[-1:].clone(), c[None])  # a copy, not to keep all of y
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, weight_dropout={self.weight_dropout}"

@@ -79,3 +79,13 @@ def test_a_tied_head_owns_a_projection_only_where_widths_differ(in_features, own
 def test_sizes_below_one_are_refused_with_their_values(sizes):
     with pytest.raises(ValueError, match=f"in_features={sizes[0]} and num_classes={sizes[1]}"):
         Softmax(*sizes)
+
+
+def test_gradients_of_a_float32_table_are_summed_in_float32_under_autocast(monkeypatch):
+    monkeypatch.setattr(chunked, "_CPU_LOGITS", 1)
+    head, hidden = Softmax(8, 30), torch.randn(500, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        head(hidden, torch.randint(30, (500,))).mean().backward()
+    gradient = head.weight.grad
+    assert gradient.dtype == torch.float32
+    assert not torch.equal(gradient, gradient.bfloat16().float())

@@ -40,6 +40,20 @@ def test_every_step_has_the_rate_of_the_schedule(folder, run, monkeypatch):
     assert rates == pytest.approx([0.01 * factor for factor in factors])
 
 
+def test_products_of_float32_are_set_for_the_time_of_a_training(folder, run, monkeypatch):
+    found, step = [], LanguageModeling.training_step
+
+    def noting(self, batch):
+        found.append(torch.get_float32_matmul_precision())
+        return step(self, batch)
+
+    monkeypatch.setattr(LanguageModeling, "training_step", noting)
+    before = torch.get_float32_matmul_precision()
+    one_step(folder, float32_matmul_precision="medium").train(run)
+    assert set(found) == {"medium"} and before != "medium"
+    assert torch.get_float32_matmul_precision() == before
+
+
 def rates(run):
     """The learning rates of the parameters in the last checkpoint, by the size of the group."""
     groups = torch.load(run.checkpoint, weights_only=True)["optimizer_states"][0]["param_groups"]

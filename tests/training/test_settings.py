@@ -18,6 +18,7 @@ from define.training import Training
         ({"activation_regularization": -2.0}, "activation_regularization=-2.0"),
         ({"batch_size": 20, "devices": 3}, "devices=3 must divide batch_size=20"),
         ({"devices": 0}, "devices=0"),
+        ({"float32_matmul_precision": "low"}, "float32_matmul_precision='low' must be one of"),
     ],
 )
 def test_a_setting_out_of_its_range_is_named(change, message):

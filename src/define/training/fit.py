@@ -22,6 +22,7 @@ from define.training.experiment import Experiment
 from define.training.placement import Placement
 from define.training.progress import Progress
 from define.training.run import Run
+from define.training.settings import Fitting
 from define.training.sharding import SharedParameters
 from define.training.stopping import Stopped, StopSignals
 
@@ -77,7 +78,7 @@ def fit(experiment: Experiment, run: Run, signals: StopSignals) -> dict[str, Any
         run.path, name="logs", version=csv.version, default_hp_metric=False
     )
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    with warnings.catch_warnings(), _quiet_threads():
+    with warnings.catch_warnings(), _quiet_threads(), _products(training):
         # Batches are slices of a mapped file: there is nothing for workers to do.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         # On purpose: checkpoints are ours to write, see RunCheckpoints.
@@ -130,6 +131,17 @@ def fit(experiment: Experiment, run: Run, signals: StopSignals) -> dict[str, Any
         raise SystemExit  # this process is there only to train
     run.load_weights(experiment.model)
     return progress.state_dict()
+
+
+@contextmanager
+def _products(training: Fitting) -> Iterator[None]:
+    """Sets how float32 is multiplied, which is a setting of the whole process."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(training.float32_matmul_precision or before)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from torch import nn
@@ -11,8 +12,11 @@ from define.training.schedule import Cosine, Schedule
 
 __all__ = ["MACHINE", "Fitting", "Training"]
 
+MatmulPrecision = Literal["highest", "high", "medium"]
+
 MACHINE = (
     "precision",
+    "float32_matmul_precision",
     "accelerator",
     "devices",
     "accumulate_grad_batches",
@@ -39,6 +43,9 @@ class Fitting:
         patience: Ends training once a validation is worse than the best of those more than this
             many validations before it; 0 never does.
         precision: Lightning's name of the number format: "32-true", "bf16-mixed".
+        float32_matmul_precision: Of float32 matrix products while training, as torch names it:
+            "highest", "high" or "medium"; as it is if omitted. The guide says what it does on
+            which processor.
         accelerator: Lightning's name of the kind of device: "auto", "cpu", "gpu".
         devices: Number of devices, which share each batch.
         accumulate_grad_batches: Parts of each device's share of a batch, computed one after the
@@ -60,6 +67,7 @@ class Fitting:
     validations: int = 1
     patience: int = 0
     precision: str = "32-true"
+    float32_matmul_precision: MatmulPrecision | None = None
     accelerator: str = "auto"
     devices: int = 1
     accumulate_grad_batches: int = 1
@@ -72,6 +80,9 @@ class Fitting:
             if (value := getattr(self, name)) <= 0:
                 raise ValueError(f"{name}={value} must be above 0.")
         self._check_from(0, "clip", "patience")
+        names = get_args(MatmulPrecision)
+        if (found := self.float32_matmul_precision) not in (None, *names):
+            raise ValueError(f"float32_matmul_precision={found!r} must be one of {names}.")
 
     def _check_from(self, least: int, *names: str) -> None:
         for name in names:
