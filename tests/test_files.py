@@ -6,8 +6,10 @@ import subprocess
 import sys
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
-from define.files import atomic_write, checksum, write_bytes, write_text
+from define.files import atomic_write, checksum, new_folder, write_bytes, write_text
 
 
 def names(folder):
@@ -128,3 +130,17 @@ def test_drafts_of_killed_processes_are_removed_and_others_stay(tmp_path):
 def test_checksum(tmp_path):
     (tmp_path / "file").write_bytes(b"abc")
     assert checksum(tmp_path / "file").startswith("ba7816bf8f01cfea")
+
+
+def test_a_new_folder_takes_no_place_of_a_link(tmp_path):
+    (tmp_path / "out").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="exists already"), new_folder(tmp_path / "out"):
+        pytest.fail("what would be lost is not begun")
+
+
+def test_what_safetensors_says_of_a_full_disk_is_an_error_of_the_system(tmp_path):
+    with pytest.raises(OSError, match="out cannot be written"):
+        with new_folder(tmp_path / "out") as draft:
+            draft.mkdir()
+            save_file({"a": torch.ones(2)}, draft / "nowhere" / "model.safetensors")
+    assert not names(tmp_path)

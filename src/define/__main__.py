@@ -34,6 +34,11 @@ def main(args: list[str] | None = None) -> None:
     except (ValueError, IndexError, TypeError, ArithmeticError, OSError, MemoryError) as error:
         said = "".join(c if c.isprintable() else " " for c in str(error)) or type(error).__name__
         sys.exit(f"define: {said}")
+    except RuntimeError as error:
+        what = str(error).partition("\n")[0]
+        if "out of memory" not in what and "allocate memory" not in what:
+            raise  # of torch, which has no other name for all that fails
+        sys.exit(f"define: {what}")
     except KeyboardInterrupt:
         print("define: interrupted", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)

@@ -81,8 +81,9 @@ def new_folder(path: Path) -> Iterator[Path]:
 
     Raises:
         ValueError: If `path` is there already.
+        OSError: If something cannot be written, also where safetensors says so.
     """
-    if path.exists():
+    if os.path.lexists(path):
         raise ValueError(f"{path} exists already: name another folder.")
     path = path.absolute()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -92,6 +93,10 @@ def new_folder(path: Path) -> Iterator[Path]:
         try:
             yield draft
             os.rename(draft, path)
+        except Exception as error:
+            if str(error).startswith("Error while serializing"):  # safetensors': a full disk
+                raise OSError(f"{path} cannot be written: {error}.") from error
+            raise
         finally:
             shutil.rmtree(draft, ignore_errors=True)
 

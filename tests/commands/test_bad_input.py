@@ -154,3 +154,8 @@ def test_settings_stay_as_they_were_without_a_step(folder, tmp_path, capsys, mon
             main(arguments(folder, run))
     main(arguments(folder, run))
     assert (run / "summary.json").exists()
+
+
+def test_more_memory_than_there_is_is_one_line(folder, tmp_path, capsys):
+    command = arguments(folder, tmp_path / "run", "--embedding.map", "2000000000000")
+    assert "allocate" in failure(capsys, *command)

@@ -78,6 +78,17 @@ def test_a_damaged_note_is_noticed_and_mended(folder, cache, content):
     assert words(folder) == before
 
 
+@pytest.mark.parametrize("name", ["characters", "replaced", "digest"])
+def test_a_flipped_bit_in_a_note_is_noticed_and_mended(folder, cache, name):
+    before = words(folder), Text(folder, min_count=1).open().statistics("train")
+    [path] = cache.glob("train-*/source.json")
+    content = path.read_text()
+    path.write_text(content.replace(name, name.replace("e", "d")))
+    assert path.read_text() != content
+    assert (words(folder), Text(folder, min_count=1).open().statistics("train")) == before
+    assert path.read_text() == content
+
+
 def test_files_of_a_cache_are_never_executed(folder, cache, tmp_path):
     words(folder)
     code = f"cos\nsystem\n(S'touch {tmp_path / 'planted'}'\ntR.".encode()

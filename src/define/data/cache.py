@@ -17,7 +17,7 @@ from define.files import abandoned, checksum, draft_of, write_text
 
 __all__ = ["cache_folder", "cached", "content", "read_note"]
 
-_FORMAT = 3  # part of every key: raise it when the files' layout or the tokenization changes
+_FORMAT = 4  # part of every key: raise it when the files' layout or the tokenization changes
 _NOTE = "source.json"
 _YOUNG = 2_000_000_000  # ns in which a file may change again without another time of change
 
@@ -128,6 +128,7 @@ def _build(
             facts = build(draft) or {}
             sums = {path.name: checksum(path) for path in sorted(draft.iterdir())}
             note = {"source": source, **facts, "files": sums}
+            note["checksum"] = _digest(note)
             write_text(draft / _NOTE, json.dumps(note, indent=2) + "\n")
             try:
                 os.replace(draft, folder)
@@ -157,8 +158,19 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def read_note(folder: Path) -> dict[str, Any]:
-    """What `cached` noted about a folder: its source, facts and checksums of files."""
-    return json.loads((folder / _NOTE).read_text("utf-8"))
+    """What `cached` noted about a folder: its source, facts and checksums of files.
+
+    Raises:
+        ValueError: If it is damaged.
+    """
+    note = json.loads((folder / _NOTE).read_text("utf-8"))
+    if note.pop("checksum") != _digest(note):
+        raise ValueError(f"{folder / _NOTE} is damaged: it is not what was written there.")
+    return note
+
+
+def _digest(note: Mapping[str, object]) -> str:
+    return hashlib.sha256(json.dumps(note).encode()).hexdigest()
 
 
 def _is_whole(folder: Path) -> bool:
