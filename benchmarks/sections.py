@@ -102,7 +102,7 @@ def _step(num_embeddings: int, length: int) -> Section:
         softmax = nn.AdaptiveLogSoftmaxWithLoss(m, num_embeddings, list(cutoffs))
         return lambda x, y: softmax(embedding(x).flatten(0, 1), y.flatten()).loss
 
-    plain, ours, untied, own = table(), table(), table(), table()
+    plain, ours, untied = table(), table(), table()
     projected = ProjectedEmbedding(num_embeddings, m, map=n, std=STD)
     adaptive = AdaptiveEmbedding(num_embeddings, m, cutoffs=cutoffs, std=STD)
     deep, obvious = unit(), unit()
@@ -112,7 +112,7 @@ def _step(num_embeddings: int, length: int) -> Section:
     losses |= {
         "standard, tied, in chunks": with_head(ours, TiedSoftmax(ours, m)),
         "standard, `nn.AdaptiveLogSoftmaxWithLoss` (untied)": with_torch(untied, cutoffs),
-        f"the same, cutoffs {_named(torch_cutoffs)}": with_torch(own, torch_cutoffs),
+        f"the same, cutoffs {_named(torch_cutoffs)}": with_torch(untied, torch_cutoffs),
         "standard, tied adaptive softmax": with_head(ours, AdaptiveSoftmax(ours, m, cutoffs)),
         "projected, tied adaptive softmax": with_head(
             projected, AdaptiveSoftmax(projected.map, m, cutoffs)
@@ -150,16 +150,16 @@ def _linear(embedding: nn.Embedding) -> Callable:
 
 
 def _trained(loss: Callable) -> Callable[..., None]:
-    """Forward and backward; gradients of the round before are given up first."""
+    """Forward and backward; gradients are given up at once, or all candidates' take 4 GB more."""
     leaves: list[Tensor] = []
 
     def step(*batch: Any) -> None:  # noqa: ANN401
-        for leaf in leaves:
-            leaf.grad = None
         value = loss(*batch)
         if not leaves:
             leaves.extend(_leaves(value))
         value.backward()
+        for leaf in leaves:
+            leaf.grad = None
 
     return step
 
