@@ -77,7 +77,8 @@ def read_config(path):
     open_run(path.parent)
 
 
-CONFIG = config_text("text", recipe_parser("text").parse_args(["--data.path", "/nowhere"])).encode()
+OPTIONS = ["--data.path", "/nowhere", "--embedding", "DeFINE"]
+CONFIG = config_text("text", recipe_parser("text").parse_args(OPTIONS)).encode()
 
 READERS = {
     "train.txt": (read_split, b"the cat \r\n\n<unk> sat the <eos> \xc3\xa9\n"),

@@ -82,7 +82,7 @@ def test_generate_continues_a_prompt_without_the_text(tmp_path, capsys):
     assert capsys.readouterr().out == "w05 w06 w07 w08 w09\n"  # it learned to count
     samples = []
     for seed in (1, 1, 2):
-        main([*generate[:-1], "30", "--top_k", "20", "--seed", str(seed)])
+        main([*generate[:-1], "200", "--top_k", "20", "--seed", str(seed)])
         samples.append(capsys.readouterr().out)
     assert samples[0] == samples[1] != samples[2]
     assert "<eos>" not in samples[0] and samples[0].count("\n") > 1

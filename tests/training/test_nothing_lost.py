@@ -59,6 +59,14 @@ def whole(made):
     return made[1]
 
 
+@pytest.fixture(autouse=True)
+def as_in_a_terminal():
+    """However the tests were started: a script's background jobs ignore SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
 def stopped(made, tmp_path):
     """A copy of the killed run."""
@@ -130,6 +138,7 @@ def twice():
 
 
 def noted(number):
+    signal.signal(number, signal.SIG_DFL)  # whoever started the tests may have had it ignored
     with StopSignals() as signals:
         signals.waiting = True
         signal.raise_signal(number)

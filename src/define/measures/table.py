@@ -59,7 +59,7 @@ def text_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     Raises:
         ValueError: If a row has another number of cells than the header.
     """
-    lines = [[printable(cell).replace("|", r"\|") for cell in cells] for cells in (header, *rows)]
+    lines = [[_cell(text) for text in texts] for texts in (header, *rows)]
     for cells in lines:
         if len(cells) != len(header):
             raise ValueError(f"{cells=} must have a cell for each column of {header=}.")
@@ -72,3 +72,9 @@ def text_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
         [cells[0].ljust(widths[0]), *map(str.rjust, cells[1:], widths[1:])] for cells in lines
     ]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (aligned[0], rule, *aligned[1:]))
+
+
+def _cell(text: str) -> str:
+    """A text within a table; isolates stay, which keep numbers behind words of other directions."""
+    shown = "".join(c if c in "\u2068\u2069" else printable(c) for c in text)
+    return shown.replace("|", r"\|")
