@@ -415,6 +415,8 @@ def tune(run: Run, place: Place) -> Run:
         ("unit_rate", regime.unit_rates),
         ("std", regime.stds),
     ):
+        if name == "unit_rate" and not result(best, place)["unit"]:
+            continue  # nothing has this rate
         tries = [replace(best, **{name: value}) for value in values]
         best = min(tries, key=lambda tried: _or_worst(result(tried, place)["valid"]))
     return best
