@@ -1,4 +1,4 @@
-"""Which embedding is best at equal numbers of parameters, all tuned alike, in five regimes.
+"""Which embedding is best at equal numbers of parameters, all tuned alike, by regime.
 
     python runs/regimes.py ptb-adam --data PENN_TREEBANK               # search, then full length
     python runs/regimes.py ptb-adam --data PENN_TREEBANK --methods adaptive projected --epochs 3
@@ -172,6 +172,12 @@ _WHOLE = replace(
 )
 REGIMES |= {
     "wikipedia-lstm": _WIKIPEDIA,
+    "wikipedia-lstm-sgd": replace(
+        _WIKIPEDIA,
+        learning_rates=(20.0, 10.0),
+        optimizer=torch.optim.SGD,
+        schedule=StepDecay((0.75,), 0.1),
+    ),
     "wikipedia-lstm-25m": _WHOLE,
     "wikipedia-transformer-xl-25m": replace(
         _WHOLE,
