@@ -73,7 +73,10 @@ def step(full: bool) -> list[Callable[[], Section]]:
 def _step(num_embeddings: int, length: int) -> Section:
     m, n, tokens = 400, 128, 20 * length
     counts = 1 / torch.arange(1.0, num_embeddings + 1, device="cpu")
-    cutoffs = choose_cutoffs(counts, AdaptiveSoftmaxCost(n, tokens=tokens))
+    # Bands of one width may be many; those that narrow have no columns left after four.
+    few, cutoffs = (
+        choose_cutoffs(counts, AdaptiveSoftmaxCost(n, tokens=tokens), bands) for bands in (4, 8)
+    )
     # Those of the least time with torch's widths: a first band of a few hundred words.
     torch_cost = AdaptiveSoftmaxCost(m, div_value=4, in_features=m, tokens=tokens)
     torch_cutoffs = choose_cutoffs(counts, torch_cost)
@@ -104,14 +107,14 @@ def _step(num_embeddings: int, length: int) -> Section:
 
     plain, ours, untied = table(), table(), table()
     projected = ProjectedEmbedding(num_embeddings, m, map=n, std=STD)
-    adaptive = AdaptiveEmbedding(num_embeddings, m, cutoffs=cutoffs, std=STD)
+    adaptive = AdaptiveEmbedding(num_embeddings, m, cutoffs=few, std=STD)
     deep, obvious = unit(), unit()
     losses = {"standard, tied, cross-entropy over all": with_full(plain, plain.weight, False)}
     if hasattr(F, "linear_cross_entropy"):
         losses["standard, tied, `F.linear_cross_entropy`"] = _linear(table())
     losses |= {
         "standard, tied, in chunks": with_head(ours, TiedSoftmax(ours, m)),
-        "standard, `nn.AdaptiveLogSoftmaxWithLoss` (untied)": with_torch(untied, cutoffs),
+        "standard, `nn.AdaptiveLogSoftmaxWithLoss` (untied)": with_torch(untied, few),
         f"the same, cutoffs {_named(torch_cutoffs)}": with_torch(untied, torch_cutoffs),
         "standard, tied adaptive softmax": with_head(ours, AdaptiveSoftmax(ours, m, cutoffs)),
         "projected, tied adaptive softmax": with_head(
@@ -126,7 +129,8 @@ def _step(num_embeddings: int, length: int) -> Section:
     return Section(
         f"Embedding and output, V = {num_embeddings:,}",
         f"Forward and backward, 20 × {length} tokens by Zipf's law, m = {m}, n = {n}, k = 1024, "
-        f"7 layers, 128 groups; cutoffs of the least time for n: {_named(cutoffs)}.",
+        f"7 layers, 128 groups; cutoffs of the least time for n: {_named(cutoffs)}; where "
+        f"bands narrow: {_named(few)}.",
         {name: _trained(loss) for name, loss in losses.items()},
         partial(zipf, num_embeddings, 20, length),
         rounds=3 if num_embeddings > 100_000 else 5 if num_embeddings > 20_000 else 9,

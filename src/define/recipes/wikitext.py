@@ -22,7 +22,7 @@ __all__ = [
 
 WIKITEXT_103_CUTOFFS = (20_000, 40_000, 200_000)  # of the paper
 
-# Those of `define cutoffs --width 96 --tokens 700`.
+# Those of `define cutoffs --width 96 --tokens 700` for four bands.
 WIKITEXT_2_CUTOFFS = (433, 4282, 13_523)
 
 # Dai et al.: 200,000 steps of 60 x 150 tokens, here 17.4 passes over 103 M tokens; no warm-up.
