@@ -30,7 +30,7 @@ def command(parser: "ArgumentParser", args: list[str]) -> None:
         make_experiment,
         recipe_parser,
     )
-    from define.training import Placement, Run, Stopped
+    from define.training import Placement, Run, Stopped, keep_memory
 
     names = parser.add_subcommands(dest="recipe", metavar="RECIPE", title="recipes")
     # To build the parsers of all recipes takes longer than to train a tiny model.
@@ -61,6 +61,7 @@ def command(parser: "ArgumentParser", args: list[str]) -> None:
         defaults = recipe_parser(name).get_defaults(skip_validation=True)
         for line in without_effect(experiment, settings, defaults):
             logger.warning(line)
+    keep_memory()
     try:
         experiment.train(run, config_text(name, settings))
     except Stopped as stopped:

@@ -5,7 +5,7 @@ from define.training.continuous_cache import ContinuousCache, cached_nll, choose
 from define.training.evaluation import mean_nll
 from define.training.experiment import Evaluation, Experiment
 from define.training.language_experiment import LanguageEvaluation, LanguageModelExperiment
-from define.training.memory import peak_memory
+from define.training.memory import keep_memory, peak_memory
 from define.training.nt_asgd import NTASGD, AveragedSGD
 from define.training.placement import Placement
 from define.training.run import Run
@@ -37,6 +37,7 @@ __all__ = [
     "TransformerAdam",
     "cached_nll",
     "choose_cache",
+    "keep_memory",
     "mean_nll",
     "peak_memory",
 ]
