@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from define.embedding.contract import Band, Layer, Member, check_ids
+from define.embedding.distinct import distinct_ids
 from define.embedding.readonly import ReadOnly, refusal
 from define.embedding.row_cache import RowCache
 from define.embedding.shared import StepCache, in_chunks, is_bare, look_up
@@ -93,7 +94,7 @@ class Embedding(Member):
         stops = self.shared_stops if bare else ()
         if stops == (self.num_embeddings,) and ids.numel():
             return look_up(ids, self.made_rows())
-        distinct, positions = torch.unique(ids, return_inverse=True)
+        distinct, positions = distinct_ids(ids, self.num_embeddings)
         rows, start, i = [], 0, 0
         for stop in stops:
             j = int(torch.searchsorted(distinct, stop))

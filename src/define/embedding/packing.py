@@ -1,11 +1,14 @@
 """Small whole numbers of a few bits each, packed in bytes row by row."""
 
+import sys
 from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Int, Integer, UInt8
 from torch import Tensor
+
+from define.embedding.tracing import is_traced
 
 __all__ = ["Columns", "pack", "unpack"]
 
@@ -71,7 +74,12 @@ def unpack(
     if set(columns.bits) == {8}:  # as they are
         return packed
     if set(columns.bits) == {4}:  # the lower half of a byte first
-        return torch.stack([packed & 15, packed >> 4], -1).flatten(1)[:, : columns.size]
+        if is_traced(packed) or sys.byteorder == "big":
+            codes = torch.stack([packed & 15, packed >> 4], -1).flatten(1)
+        else:  # many at once: both halves moved into the two bytes of one word
+            words = packed.short()
+            codes = words.bitwise_or_(words << 4).bitwise_and_(0x0F0F).view(torch.uint8)
+        return codes[:, : columns.size]
     first, shift, mask, crosses = _layout(columns, packed.device)
     words = packed.T.contiguous().short()  # whole columns are copied several times faster
     if crosses:

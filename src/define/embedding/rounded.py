@@ -16,6 +16,7 @@ from define.embedding.clusters import k_means, nearest_rows
 from define.embedding.levels import encode, grid_of, levels_of, nearest, part_of, spread_of
 from define.embedding.packing import Columns, pack, unpack
 from define.embedding.target import Target, principal_axes
+from define.embedding.tracing import is_traced
 
 __all__ = ["RoundedEmbedding"]
 
@@ -253,10 +254,13 @@ class RoundedEmbedding(Embedding):
         scales = scales.view(torch.float16).index_select(0, place).to(steps.dtype)
         part = part_of(self._bits[k], steps.device)
         values = unpack(codes, self._bits[k]) if codes.shape[1] else codes
-        values = (values.to(steps.dtype) * steps[part]).add_(lowest[part])
+        values = values.to(steps.dtype)
+        # In place where it may be: a block of new memory costs more than the arithmetic.
+        room = None if torch.is_grad_enabled() or is_traced(values) else values
+        values = torch.addcmul(lowest[part], values, steps[part], out=room)
         if scales.shape[1] > 1:
-            scales = self._widened(scales)[:, part]
-        return part, values * scales if scales.shape[1] else values
+            scales = scales.repeat_interleave(self.scale_size or 1, 1)[:, : self.columns][:, part]
+        return part, values.mul_(scales) if scales.shape[1] else values
 
     def _joined(self, found: list[tuple[slice | Tensor, Tensor]], axes: Tensor | None) -> Tensor:
         """Rows in the embedding's width from coordinates in the same columns."""
@@ -275,10 +279,6 @@ class RoundedEmbedding(Embedding):
         deviations = self.deviations.repeat_interleave(self.group_size, 1)[:, : self.columns]
         steps, lowest = grid_of(self._bits, deviations.device, deviations.dtype)
         return steps * deviations, lowest * deviations
-
-    def _widened(self, scales: Tensor) -> Tensor:
-        size = self.scale_size or self.columns
-        return scales.repeat_interleave(size, 1)[:, : self.columns]
 
     @torch.no_grad()
     def approximate(self, target: Target) -> None:
