@@ -34,7 +34,7 @@ class Band:
         stop: First id beyond.
         source: The table (stop - start, width), or the embedding that computes it.
         projection: (embedding_dim, width); None where there is none.
-        padding_idx: Id whose row is zero, whatever the stored table has there. Output layers read
+        padding: Ids whose rows are zero, whatever the stored table has there. Output layers read
             bands: a padding row is zero for them too and gets no gradient.
     """
 
@@ -42,7 +42,7 @@ class Band:
     stop: int
     source: "Tensor | Member"
     projection: Tensor | None = None
-    padding_idx: int | None = None
+    padding: tuple[int, ...] = ()
 
     @property
     def width(self) -> int:
@@ -53,25 +53,33 @@ class Band:
     @property
     def table(self) -> Tensor:
         """(stop - start, width), of a computed table as the step has it."""
-        source = self.source
-        table = source if isinstance(source, Tensor) else source.made_rows()
-        if self.padding_idx is None:
+        return self.rows(self.start, self.stop)
+
+    def rows(self, start: int, stop: int) -> Tensor:
+        """The table's rows of the ids from `start` up to `stop`."""
+        source, first = self.source, start - self.start
+        if isinstance(source, Tensor):
+            whole = start == self.start and stop == self.stop
+            table = source if whole else source[first : stop - self.start]
+        else:
+            table = source.made_rows(stop - self.start, first)
+        places = [id_ - start for id_ in self.padding if start <= id_ < stop]
+        if not places:
             return table
-        place = torch.tensor([self.padding_idx - self.start], device=table.device)
-        return table.index_fill(0, place, 0.0)
+        return table.index_fill(0, torch.tensor(places, device=table.device), 0.0)
 
 
 def masked_band(band: Band, padding_idx: int | None) -> Band:
     """The band with zeros in the row of a padding id that is within it."""
     if padding_idx is None or not band.start <= padding_idx < band.stop:
         return band
-    return replace(band, padding_idx=padding_idx)
+    return replace(band, padding=(*band.padding, padding_idx))
 
 
 def moved_band(band: Band, start: int) -> Band:
     """The band of a part whose ids begin at `start`."""
-    padding_idx = None if band.padding_idx is None else band.padding_idx + start
-    return replace(band, start=band.start + start, stop=band.stop + start, padding_idx=padding_idx)
+    padding = tuple(id_ + start for id_ in band.padding)
+    return replace(band, start=band.start + start, stop=band.stop + start, padding=padding)
 
 
 @dataclass(frozen=True)

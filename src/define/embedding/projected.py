@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from define.embedding.base import Band, Layer
+from define.embedding.contract import masked_band
 from define.embedding.factorized import FactorizedEmbedding, MakeMap
 from define.embedding.family import as_bands, draw
 from define.embedding.target import Target
@@ -115,10 +116,11 @@ class ProjectedEmbedding(FactorizedEmbedding):
         if self.bias:
             return super().as_bands()
         matrix = self.projection.weight[0]  # the table is that of the Map times this
-        return tuple(
+        bands = (
             replace(b, projection=matrix if b.projection is None else matrix @ b.projection)
             for b in as_bands(self.map)
         )
+        return tuple(masked_band(band, self.padding_idx) for band in bands)
 
     def approximate(self, target: Target) -> None:
         self.approximate_through(self.projection, target)

@@ -44,11 +44,20 @@ class _Band:
         return F.linear(self.reads(hidden), self.table, self.bias).log_softmax(-1)
 
 
+def _tied_bands(map: nn.Module, first_band_only: bool) -> tuple[Band, ...]:
+    """The bands whose tables are tied to: those of the embedding or its Map, or one of it all."""
+    found = map_bands(map) if first_band_only else bands(map)
+    if found is not None and (first_band_only or len(found) > 1):
+        return found
+    source = map if isinstance(map, Embedding) else cast(Tensor, map.weight)
+    return (Band(0, table_size(map)[0], source),)
+
+
 def _cutoffs(
-    map: nn.Module, parts: Sequence[Band] | None, cutoffs: Sequence[int] | None
+    map: nn.Module, parts: Sequence[Band], cutoffs: Sequence[int] | None
 ) -> tuple[int, ...]:
     """Those of the bands that are tied to, or the given ones, or those of the Map."""
-    tied = tuple(band.start for band in (parts or ())[1:])
+    tied = tuple(band.start for band in parts[1:])
     if tied:
         if cutoffs is not None and tuple(cutoffs) != tied:
             raise ValueError(f"{cutoffs=} must be those of the map, {tied}.")
@@ -132,32 +141,30 @@ class AdaptiveSoftmax(OutputLayer):
         in_features = map_dim if in_features is None else in_features
         super().__init__(in_features, num_classes, ignore_index)
         tail_dim = table_size(tied_table(map))[1] if first_band_only else map_dim
-        parts = map_bands(map) if first_band_only else bands(map)
-        if first_band_only and parts is None:
+        if first_band_only and map_bands(map) is None:
             raise ValueError(f"{first_band_only=} needs an embedding with a Map to leave tails on.")
+        parts = _tied_bands(map, first_band_only)
         self.cutoffs = _cutoffs(map, parts, cutoffs)
         self.first_band_only = first_band_only
-        parts = parts if parts is not None and len(parts) > 1 else None
-        if parts is None:  # one table
-            count = len(self.cutoffs) + 1
-            widths, projected = [tail_dim] * count, [False] * count
-        else:
-            widths = [band.width for band in parts]
-            projected = [band.projection is not None for band in parts]
+        one_table = len(parts) == 1
+        parts = parts * (len(self.cutoffs) + 1) if one_table else parts
+        widths = [band.width for band in parts]
         # Projections that nothing is tied to: unwanted, or not there where a width asks for one.
         own = [
-            not tie_projections if tied else width != tail_dim
-            for tied, width in zip(projected, widths, strict=True)
+            not tie_projections or len(p) != tail_dim
+            if (p := band.projection) is not None
+            else band.width != tail_dim
+            for band in parts
         ]
         if first_band_only:
             widths[0], own[0] = map_dim, False
         self.tied = Tied(map)
         stops = (*self.cutoffs, num_classes)
-        if first_band_only or parts is None:
+        if first_band_only or one_table:
             share_rows(map, *stops[:1] if first_band_only else stops)
-        for band in map_bands(map) or () if first_band_only else parts or ():
+        for band in parts:
             if isinstance(band.source, nn.Module):
-                share_rows(band.source, *(stops if parts is None else [band.stop - band.start]))
+                share_rows(band.source, *(stops if one_table else [band.stop - band.start]))
         self.sizes = tuple(
             stop - start
             for start, stop in zip((0, *self.cutoffs), (*self.cutoffs, num_classes), strict=True)
@@ -195,23 +202,17 @@ class AdaptiveSoftmax(OutputLayer):
     def _bands(self) -> list[_Band]:
         """The bands as they are now; asked for once in a call."""
         map = self.tied.module
-        parts = map_bands(map) if self.first_band_only else bands(map)
-        one: nn.Module | Tensor = map
-        if parts is not None and len(parts) == 1:
-            parts, one = None, parts[0].source
-        matrices: list[Tensor | None] = [None] * len(self.sizes)
+        parts = _tied_bands(map, self.first_band_only)
+        one = parts[0] if len(parts) == 1 else None
+        parts = parts if one is None else parts * len(self.sizes)
         rooms: list[Room | None] = [None] * len(self.sizes)
-        if parts is not None:
-            tables = [partial(getattr, band, "table") for band in parts]
-            matrices = [band.projection for band in parts]
-        elif isinstance(one, Embedding):
-            edges = pairwise((0, *self.cutoffs, self.num_classes))
-            tables = [partial(one.made_rows, stop, start) for start, stop in edges]
-        else:
-            weight = one if isinstance(one, Tensor) else cast(Tensor, one.weight)
+        matrices = [band.projection for band in parts]
+        edges = pairwise((0, *self.cutoffs, self.num_classes))
+        tables = [partial(band.rows, *ids) for band, ids in zip(parts, edges, strict=True)]
+        if one is not None and isinstance(one.source, Tensor):
             # Not slices: the backward pass of each would fill a whole table with zeros.
             tables, rooms = [], []
-            for part, room in split(weight, self.sizes):
+            for part, room in split(one.table, self.sizes):
                 tables.append(partial(Tensor.view_as, part, part))
                 rooms.append(room)
         if self.first_band_only:
