@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
@@ -119,6 +120,8 @@ CHANGES = {
     "through data": lambda e: e.map.weight.data.mul_(2),
     "set_rows": lambda e: e.set_rows(torch.tensor([2]), torch.ones(1, M)),
     "type": lambda e: e.double(),
+    "module": lambda e: e.expand.endings[0].__setitem__(0, nn.Tanh().eval()),
+    "hook": lambda e: e.reduce.register_forward_hook(lambda *given: 2 * given[-1]),
 }
 
 
@@ -139,6 +142,61 @@ def test_a_table_is_made_anew_when_anything_changed(change, grad):
     assert_close(rows, plain(ids))
     assert_close(after, F.linear(rows, plain.whole_table(), head.bias).log_softmax(-1))
     assert not torch.allclose(after.float(), before.float())
+
+
+@pytest.mark.parametrize("grad", [True, False])
+def test_what_is_trained_may_change_at_any_time(grad):
+    embedding = randomize(define(V, M)).requires_grad_(False)
+    head, ids = TiedSoftmax(embedding), torch.arange(V)
+    with torch.set_grad_enabled(grad):
+        head(embedding(ids), ids)
+    embedding.requires_grad_(True)
+    loss = head(embedding(ids), ids).sum()
+    loss.backward(retain_graph=True)
+    assert all(parameter.grad.any() for parameter in embedding.parameters())
+    embedding.requires_grad_(False).zero_grad()
+    loss.backward()  # as in torch, what is frozen before its gradient is taken has none
+    assert all(parameter.grad is None for parameter in embedding.parameters())
+
+
+def test_without_gradient_each_look_up_has_a_dropout_of_its_own():
+    embedding = randomize(define(V, M, dropout=0.5))
+    head, ids = TiedSoftmax(embedding, bias=False), torch.arange(V)
+    for alone in (False, True):  # the dropout of a model that is evaluated otherwise
+        embedding.train(not alone)
+        embedding.expand.endings.train()
+        with torch.no_grad():
+            first, second = embedding(ids), embedding(ids)
+            assert not torch.allclose(first, second)
+            assert_close(head.log_prob(second), F.linear(second, second).log_softmax(-1))
+
+
+def test_dropout_alone_in_training_mode_is_the_same_when_rows_are_made_again():
+    embedding = randomize(define(V, M, dropout=0.5, **LIKE)).eval()
+    TiedSoftmax(embedding)
+    embedding.expand.endings.train()
+    total = embedding(torch.arange(V)).sum()
+    first, second = (
+        torch.autograd.grad(total, embedding.reduce.weight, retain_graph=True) for _ in range(2)
+    )
+    assert_close(first, second)
+
+
+def test_threads_do_not_get_what_another_one_made():
+    module, cache = nn.Linear(2, 2), shared.StepCache()
+
+    def wide():
+        with ThreadPoolExecutor(1) as other:  # which reads in between, in bfloat16
+            narrow = other.submit(low).result()
+        assert narrow.dtype == torch.bfloat16
+        return torch.zeros(2)
+
+    def low():
+        with torch.autocast("cpu", torch.bfloat16):
+            return cache.get(module, "name", lambda: torch.zeros(2, dtype=torch.bfloat16))
+
+    assert cache.get(module, "name", wide).dtype == torch.float32
+    assert low().dtype == torch.bfloat16
 
 
 def test_dropout_of_the_unit_is_one_for_input_and_output():

@@ -69,5 +69,19 @@ def test_in_training_and_with_gradients_nothing_is_kept():
     assert embedding.map.weight.grad[4].any()
     with torch.no_grad():
         assert not torch.equal(embedding(ids), embedding(ids))  # dropout
+        embedding.eval().expand.endings.train()
+        assert not torch.equal(embedding(ids), embedding(ids))  # in training mode by itself
     with pytest.raises(ValueError, match="capacity=-1"):
         embedding.cache_rows(-1)
+
+
+@our_embeddings
+@torch.no_grad()
+def test_it_follows_a_vocabulary_that_grows_and_shrinks(make):
+    embedding = make(V, M).eval()
+    embedding.cache_rows(10)
+    ids = torch.tensor([2, V - 1])
+    for size in (V, V + 5, V, V + 9):
+        embedding.resize(size)
+        last = torch.cat([ids, torch.tensor([size - 1])])
+        assert_close(embedding(last), embedding.whole_table()[last])

@@ -88,9 +88,14 @@ class Embedding(Member):
                     num_embeddings = self.num_embeddings
                     raise IndexError(f"id {id_} is not within {num_embeddings=}.")
         bare = is_bare(self)
-        if not (self._row_cache is None or self.training or torch.is_grad_enabled()) and bare:
-            if (found := self._row_cache.look_up(self, ids)) is not None:
-                return found
+        if bare and not torch.is_grad_enabled():
+            if self.draws():  # no gradient will say that the step is over
+                for part in self.modules():
+                    if isinstance(part, Embedding):
+                        part._made.clear()
+            elif self._row_cache is not None:
+                if (found := self._row_cache.look_up(self, ids)) is not None:
+                    return found
         stops = self.shared_stops if bare else ()
         if stops == (self.num_embeddings,) and ids.numel():
             return look_up(ids, self.made_rows())
@@ -143,8 +148,9 @@ class Embedding(Member):
         """Rows of the table (all if nothing is given) as this step has them, with dropout.
 
         They are made once a step: look-ups and output layers read the same tensor until its
-        gradient has been taken or a parameter has changed; in evaluation until one changes. Parts
-        that are shared by themselves (:meth:`share_rows`) are made by themselves.
+        gradient has been taken or a parameter has changed; in evaluation until one changes, and
+        with dropout but without gradient until the next look-up. Parts that are shared by
+        themselves (:meth:`share_rows`) are made by themselves.
         """
         stop = self.num_embeddings if stop is None else stop
         if is_traced(self._ids(0)):
@@ -163,9 +169,13 @@ class Embedding(Member):
             self._ids(stop, start),
             None,
             list(self.parameters()),
-            draws=self.training,
+            draws=self.draws(),
             numbers=self.numbers_per_row(),
         )
+
+    def draws(self) -> bool:
+        """Whether a part is in training mode, and so may draw random numbers, such as dropout."""
+        return any(part.training for part in self.modules())
 
     def numbers_per_row(self) -> int:
         """How many numbers one row holds for the gradient, roughly."""

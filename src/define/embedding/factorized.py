@@ -145,7 +145,7 @@ class FactorizedEmbedding(Embedding):
             self._ids(stop, start),
             e_i,
             self.unit_parameters(),
-            draws=self.training,
+            draws=self.draws(),
             numbers=self.numbers_per_row(),
         )
 

@@ -27,6 +27,7 @@ class RowCache:
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
+        self._slots = torch.empty(0)
         self._made = StepCache(sums=False)  # a look-up reads a few rows, not all parameters
         self._lock = Lock()  # no row is overwritten while another thread reads it
 
@@ -36,6 +37,8 @@ class RowCache:
     ) -> Float[Tensor, "*batch features"] | None:
         """The rows of `ids`; None if they are more than can be kept."""
         with self._lock:
+            if len(self._slots) != embedding.num_embeddings:
+                self._made.clear()  # it may have grown without a parameter that changed
             rows = self._made.get(embedding, "rows", lambda: self._empty(embedding, ids))
             slots = self._slots[ids]
             if bool((slots < 0).any()):

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -29,6 +30,10 @@ def _count_step(*_: object) -> None:
 register_optimizer_step_post_hook(_count_step)
 
 
+def _drop(values: dict[object, Tensor], name: object, _: Tensor) -> None:
+    values.pop(name, None)
+
+
 def _version(tensor: Tensor) -> int:
     return 0 if tensor.is_inference() else tensor._version
 
@@ -37,8 +42,8 @@ class StepCache:
     """Keeps computed tensors for as long as one step may use them.
 
     Each is let go when its gradient has been taken, and all when anything changed that they depend
-    on: a parameter (also in place, through `.data`, and by any optimizer of torch), a mode, the
-    type of autocast.
+    on: a parameter (also in place, through `.data`, and by any optimizer of torch), whether it is
+    trained, a module, its mode or hooks, the type of autocast. Several threads may ask at once.
     Copies of a module start without any.
 
     Args:
@@ -47,28 +52,32 @@ class StepCache:
 
     def __init__(self, sums: bool = True) -> None:
         self._with_sums = sums
-        self._state: Any = None
-        self._parts: list[Tensor] = []
-        self._values: dict[Any, Tensor] = {}
+        self.clear()
+
+    def clear(self) -> None:
+        """Lets everything go."""
+        self._held: tuple[Any, Any, dict[object, Tensor]] = (None, None, {})
 
     def get(self, module: nn.Module, name: object, make: Callable[[], Tensor]) -> Tensor:
         """What `make` gives from a module under a name, made anew if it may have changed."""
-        parts = [*module.parameters(), *module.buffers()]
-        versions = [(id(p), p.data_ptr(), p.dtype, _version(p)) for p in parts]
+        parts, modules = [*module.parameters(), *module.buffers()], list(module.modules())
+        versions = [(id(p), p.data_ptr(), p.dtype, p.requires_grad, _version(p)) for p in parts]
         device = parts[0].device.type
         autocast = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device)
-        modes = [part.training for part in module.modules()]
+        modes = [(id(m), m.training, *m._forward_hooks, *m._forward_pre_hooks) for m in modules]
         grad = (torch.is_grad_enabled(), torch.is_inference_mode_enabled())
         state = (versions, modes, autocast, grad, _steps, self._sums(parts, device, grad[0]))
-        if self._state != state:
-            # The parameters are kept too: an id is another's as soon as its object is gone.
-            self._state, self._parts, self._values = state, parts, {}
-        if name not in self._values:
-            value = make()
+        held = self._held
+        if held[0] != state:
+            # Kept too, but for the owner: an id is another's as soon as its object is gone.
+            held = self._held = (state, (parts, modules[1:]), {})
+        values = held[-1]
+        value = values.get(name)
+        if value is None:
+            value = values[name] = make()
             if value.requires_grad:
-                value.register_hook(lambda _: self._drop(name))
-            self._values[name] = value
-        return self._values[name]
+                value.register_hook(partial(_drop, values, name))
+        return value
 
     def _sums(self, parts: list[Tensor], device: str, grad: bool) -> list[float]:
         # What is written through `.data` (PEFT merges adapters so) counts up no version. Reading
@@ -77,9 +86,6 @@ class StepCache:
         if not self._with_sums or (grad and device != "cpu"):
             return []
         return torch.stack([p.detach().sum(dtype=torch.float32) for p in parts]).tolist()
-
-    def _drop(self, name: object) -> None:
-        self._values.pop(name, None)
 
     def __reduce__(self) -> tuple[type["StepCache"], tuple[bool]]:
         return StepCache, (self._with_sums,)
@@ -196,6 +202,8 @@ class _Plan:
         graph = torch.is_grad_enabled()
         upstream = upstream.to_dense() if upstream.is_sparse else upstream
         wanted = [place for place, t in enumerate(self.tensors) if t.requires_grad]
+        if not wanted:  # all were frozen since
+            return [None] * len(self.tensors)
         found: dict[int, list[Tensor]] = {place: [] for place in wanted}
         kept, self.kept = ([] if graph else self.kept), []
         pairs = zip(self.chunks(), upstream.split(_CHUNK), strict=True)
