@@ -3,16 +3,16 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from define import AdaptiveEmbedding, DeFINE, ProjectedEmbedding
+from define import AdaptiveEmbedding, DeFINE, Embedding, ProjectedEmbedding
 from define.__main__ import main
 from define.measures.cost import tied_output
 from define.measures.counting import count_parameters, shapes_only
 from define.measures.measured import MEASURED, METHODS, START
 from define.measures.suggest import suggest
 
-CLASSES = {
-    kind.__name__: kind for kind in (nn.Embedding, AdaptiveEmbedding, ProjectedEmbedding, DeFINE)
-} | {"nn": nn}
+# What a user has: `define.Embedding` is the base of them all.
+CLASSES = {kind.__name__: kind for kind in (AdaptiveEmbedding, ProjectedEmbedding, DeFINE)}
+CLASSES |= {"Embedding": Embedding, "nn": nn}
 
 
 def built(suggestion):

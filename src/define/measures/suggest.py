@@ -223,7 +223,7 @@ class _Call:
         named = dict(self.arguments)
         sizes = f"{named.pop('num_embeddings'):_}, {named.pop('embedding_dim')}"
         shown = "".join(f", {name}={_code(value)}" for name, value in named.items())
-        return f"{self.kind.__name__}({sizes}{shown})"
+        return f"{_code(self.kind)}({sizes}{shown})"
 
 
 def _wrapped(code: str) -> str:
@@ -231,8 +231,8 @@ def _wrapped(code: str) -> str:
 
 
 def _code(value: object) -> str:
-    if isinstance(value, type):
-        return f"nn.{value.__name__}"
+    if isinstance(value, type):  # `define.Embedding` is another class than torch's
+        return f"nn.{value.__name__}" if value.__module__.startswith("torch.") else value.__name__
     return str(value) if isinstance(value, _Call) else repr(value)
 
 
