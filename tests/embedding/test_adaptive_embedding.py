@@ -110,6 +110,8 @@ def test_one_wide_band_after_another_is_one_table():
         (267_735, 256, (20_080, 40_160, 200_801)),
         (50, 8, (5,)),  # a third band would have half a column
         (10, 16, (1, 3)),
+        (9, 16, (1, 3)),
+        (2, 16, (1,)),  # the vocabulary of one word and the end of a line
     ],
 )
 def test_cutoffs_follow_the_size_of_the_vocabulary(num_embeddings, embedding_dim, cutoffs):
@@ -120,7 +122,7 @@ def test_cutoffs_follow_the_size_of_the_vocabulary(num_embeddings, embedding_dim
 
 
 def test_a_vocabulary_without_bands_by_frequency_is_named():
-    with pytest.raises(ValueError, match="num_embeddings=9"):
-        AdaptiveEmbedding(9, 16)
+    with pytest.raises(ValueError, match="num_embeddings=1 is too small .* at least 2"):
+        AdaptiveEmbedding(1, 16)
     with pytest.raises(ValueError, match="div_value=4.0"):
         AdaptiveEmbedding(30, 3)

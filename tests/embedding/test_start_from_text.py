@@ -61,6 +61,8 @@ def test_rows_have_deviation_one_also_those_of_words_that_never_occur():
     vectors = count_vectors(text(), V + 3, M)
     torch.testing.assert_close(vectors.square().mean(1), torch.ones(V + 3))
     assert len(vectors[V:].unique(dim=0)) == 3
+    vectors = count_vectors(torch.full((9,), 2), V, M)  # no word beside which another one stands
+    torch.testing.assert_close(vectors.square().mean(1), torch.ones(V))
 
 
 def test_a_vocabulary_smaller_than_the_width_and_few_contexts():

@@ -59,7 +59,8 @@ def count_vectors(
 
     where n_wc says how often context c stands up to `reach` places from word w; what stands before
     and what stands behind are different contexts. Vectors are rows of U Σ^½, turned at random so
-    that all columns count alike. Words without counted neighbours are drawn at random.
+    that all columns count alike. Words without counted neighbours, or of which the text says nothing
+    (there is one word), are drawn at random.
 
     Reference:
         | Neural Word Embedding as Implicit Matrix Factorization (Levy & Goldberg 2014), Sec. 3.3
@@ -111,7 +112,7 @@ def count_vectors(
     rows = F.pad(rows, (0, embedding_dim - rows.shape[1]))  # a vocabulary smaller than m
     rows = rows @ torch.linalg.qr(torch.randn(embedding_dim, embedding_dim, generator=draw))[0]
     rows = rows - rows.mean(0)
-    unseen = of_word == 0
+    unseen = (of_word == 0) | (rows == 0).all(1)
     rows[unseen] = torch.randn(int(unseen.sum()), embedding_dim, generator=draw)
     return rows / rows.square().mean(1, keepdim=True).sqrt().clamp_min(1e-12)
 

@@ -83,16 +83,16 @@ def check_cutoffs(cutoffs: Sequence[int], num_embeddings: int) -> tuple[int, ...
 def usual_cutoffs(num_embeddings: int) -> tuple[int, ...]:
     """Cutoffs of a vocabulary sorted by frequency: those that were measured, at any size.
 
-    A tenth and 35 % of it; from 100,000 words on 7.5, 15 and 75 %, as published for WikiText-103.
+    A tenth and 35 % of it, one word at least; from 100,000 words on 7.5, 15 and 75 %, as published
+    for WikiText-103.
 
     Raises:
-        ValueError: If the vocabulary is below 10 words.
+        ValueError: If there is one word.
     """
+    if num_embeddings < 2:
+        raise ValueError(f"{num_embeddings=} is too small for bands by frequency: at least 2.")
     shares = (100, 350) if num_embeddings < 100_000 else (75, 150, 750)
-    cutoffs = tuple(num_embeddings * share // 1000 for share in shares)
-    if cutoffs[0] < 1:
-        raise ValueError(f"{num_embeddings=} is too small for bands by frequency: at least 10.")
-    return cutoffs
+    return tuple(sorted({max(num_embeddings * share // 1000, 1) for share in shares}))
 
 
 @contextmanager
