@@ -162,15 +162,18 @@ class GroupLinear(nn.Module):
             in_features = self.in_features
             raise ValueError(f"Last dimension of {tuple(x.shape)} must be {in_features=}.")
         if self.groups == 1:
-            return nn.functional.linear(x, self.weight[0], self.bias)
+            return nn.functional.linear(x, self.weight.squeeze(0), self.bias)
         chunks = x.unflatten(-1, (self.groups, -1))  # (*batch, g, in/g)
         if self.shared:
-            y = chunks @ self.weight[0].mT
+            y = (chunks @ self.weight.squeeze(0).mT).flatten(-2)
+            return y if self.bias is None else y + self.bias
+        rows = chunks.flatten(0, -3) if chunks.dim() > 2 else chunks[None]
+        factors = rows.transpose(0, 1), self.weight.mT
+        if self.bias is None:
+            y = torch.bmm(*factors)
         else:
-            rows = chunks.flatten(0, -3) if chunks.dim() > 2 else chunks[None]
-            y = torch.bmm(rows.transpose(0, 1), self.weight.mT).transpose(0, 1)  # (rows, g, out/g)
-        y = y.reshape(*x.shape[:-1], self.out_features)
-        return y if self.bias is None else y + self.bias
+            y = torch.baddbmm(self.bias.view(self.groups, 1, -1), *factors)  # (g, rows, out/g)
+        return y.transpose(0, 1).reshape(*x.shape[:-1], self.out_features)
 
     def extra_repr(self) -> str:
         text = f"in_features={self.in_features}, out_features={self.out_features}"

@@ -57,6 +57,32 @@ def test_the_unit_sees_each_distinct_id_once():
     assert seen == [3]
 
 
+def test_many_rows_are_those_of_one_pass():
+    """Values, gradients and draws, above the number of rows that are computed at a time."""
+    ids = torch.arange(2500)
+    for dropout in (0.0, 0.5):
+        embedding = randomize(DeFINE(2500, 16, **SMALL, dropout=dropout))
+        torch.manual_seed(0)
+        rows = embedding.rows(ids)
+        torch.manual_seed(0)
+        expected = embedding.from_map(embedding.map(ids))
+        assert_close(rows, expected)
+        upstream = torch.randn_like(rows)
+        parameters = list(embedding.parameters())
+        assert_close(
+            torch.autograd.grad(rows, parameters, upstream),
+            torch.autograd.grad(expected, parameters, upstream),
+        )
+
+
+def test_a_hook_within_sees_all_rows():
+    embedding = DeFINE(2500, 16, **SMALL)
+    seen = []
+    embedding.expand.register_forward_hook(lambda module, inputs, y: seen.append(len(y)))
+    embedding(torch.arange(2500))
+    assert seen == [2500]
+
+
 def test_the_unit_is_map_expand_reduce():
     embedding = randomize(DeFINE(20, 16, **SMALL))
     e_i = embedding.map.weight

@@ -12,7 +12,9 @@ from define.embedding.base import Layer
 from define.embedding.description import picklable
 from define.embedding.factorized import FactorizedEmbedding, MakeMap
 from define.embedding.family import draw
+from define.embedding.shared import is_bare
 from define.embedding.target import Target, least_squares
+from define.embedding.tracing import is_traced
 from define.groups import (
     SAMPLES,
     GroupLinear,
@@ -25,6 +27,8 @@ from define.groups import (
 __all__ = ["DeFINE", "Start"]
 
 Start = Literal["random", "identity", "projection"]
+
+_CHUNK = 1024  # rows computed at a time: what a layer gives stays in the cache
 
 
 class DeFINE(FactorizedEmbedding):
@@ -199,6 +203,14 @@ class DeFINE(FactorizedEmbedding):
 
     def _reduce_reads(self, e_o: Tensor, e_i: Tensor) -> Tensor:
         return torch.cat([e_o, e_i], -1) if self.reduce_map else e_o
+
+    def rows(self, ids: Int[Tensor, " rows"]) -> Float[Tensor, "rows features"]:
+        e_i = self.map(ids)
+        drawn = self.training and self.dropout > 0  # by one draw for all rows
+        if drawn or is_traced(ids) or ids.device.type != "cpu" or not is_bare(self):
+            return self.from_map(e_i)
+        parts = [self.from_map(part) for part in e_i.split(_CHUNK)]
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
 
     def from_map(self, e_i: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch features"]:
         e_o = self.expand(e_i)

@@ -115,7 +115,7 @@ class ProjectedEmbedding(FactorizedEmbedding):
     def as_bands(self) -> tuple[Band, ...]:
         if self.bias:
             return super().as_bands()
-        matrix = self.projection.weight[0]  # the table is that of the Map times this
+        matrix = self.projection.weight.squeeze(0)  # the table is that of the Map times this
         bands = (
             replace(b, projection=matrix if b.projection is None else matrix @ b.projection)
             for b in as_bands(self.map)
