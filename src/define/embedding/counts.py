@@ -59,8 +59,8 @@ def count_vectors(
 
     where n_wc says how often context c stands up to `reach` places from word w; what stands before
     and what stands behind are different contexts. Vectors are rows of U Σ^½, turned at random so
-    that all columns count alike. Words without counted neighbours, or of which the text says nothing
-    (there is one word), are drawn at random.
+    that all columns count alike. Words without counted neighbours are drawn at random, and so are
+    all if the text has one word.
 
     Reference:
         | Neural Word Embedding as Implicit Matrix Factorization (Levy & Goldberg 2014), Sec. 3.3
