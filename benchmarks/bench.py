@@ -128,13 +128,15 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.rounds is not None and options.rounds < 1:
         parser.error(f"--rounds {options.rounds} must be at least 1.")
+    if options.output.exists() and not options.output.is_dir():
+        parser.error(f"--output {options.output} must be a folder.")
+    options.output.mkdir(parents=True, exist_ok=True)  # before an hour is spent
     torch.set_num_threads(1)
     torch.manual_seed(0)
     described = machine()
     print(", ".join(f"{key} {value}" for key, value in described.items()), "\n", file=sys.stderr)
     with torch.device(options.device):
-        text, numbers = run(options.only, options.full, options.rounds)
-    options.output.mkdir(parents=True, exist_ok=True)
+        text, numbers = run(dict.fromkeys(options.only), options.full, options.rounds)
     (options.output / "bench.json").write_text(json.dumps(numbers, indent=1), "utf-8")
     head = "\n".join(f"- {key}: {value}" for key, value in described.items())
     (options.output / "bench.md").write_text(f"{head}\n\n{text}\n", "utf-8")

@@ -432,14 +432,14 @@ def _or_worst(perplexity: float) -> float:
     return perplexity if math.isfinite(perplexity) else math.inf
 
 
-def table() -> str:
+def table(file: Path | None = None) -> str:
     """All results in Markdown, the best of each regime, budget and length first."""
     names = (
         "regime | epochs | method | start | total M | rate | unit | scale | seed | train | valid"
     )
     lines = [f"| {names} | test | test by band |", "| --- " * 13 + "|"]
     order = ("regime", "share", "epochs", "budget", "valid")
-    for r in sorted(known(), key=lambda r: [r[key] for key in order]):
+    for r in sorted(known(file), key=lambda r: [r[key] for key in order]):
         share = "" if r["share"] == 1 else f" ({r['share']:g} of the text)"
         cells = [r["regime"] + share, r["epochs"], r["method"], r["start"]]
         cells += [f"{r['parameters'] / 1e6:.2f}", r["learning_rate"], r["unit_rate"], r["std"]]
@@ -473,8 +473,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--device", default="cpu")
     chosen = parser.parse_args(arguments)
     if chosen.regime == "table":
-        print(table())
+        print(table(chosen.results))
         return
+    for name in ("budget", "epochs", "share", "learning_rate", "unit_rate", "std"):
+        value = getattr(chosen, name)
+        if value is not None and not 0 < value <= (1 if name == "share" else math.inf):
+            most = " and at most 1" if name == "share" else ""
+            parser.error(f"--{name} {value} must be above 0{most}.")
     if chosen.data is None:
         parser.error(f"--data is needed to run {chosen.regime}.")
     data = Text(chosen.data, vocabulary=chosen.vocabulary, evaluation=chosen.evaluation)
@@ -482,7 +487,8 @@ def main(arguments: list[str] | None = None) -> None:
     place = Place(data, chosen.results, chosen.checkpoints, torch.device(chosen.device))
     if place.device.type == "cuda":
         torch.set_float32_matmul_precision("high")  # TF32, which its LSTMs have by default
-    chosen.checkpoints.mkdir(parents=True, exist_ok=True)
+    for folder in (chosen.checkpoints, chosen.results.parent):
+        folder.mkdir(parents=True, exist_ok=True)
     regime = REGIMES[chosen.regime]
     for budget in [chosen.budget] if chosen.budget else regime.budgets:
         for method in chosen.methods:

@@ -80,6 +80,8 @@ def main() -> None:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
         code = process.wait(600)
+    if not rows:
+        sys.exit(f"Nothing was sampled, exit status {code}: see {arguments.output / 'log'}.")
     quarter = max(1, len(rows) // 4)
     print(f"{rows[-1][0]:.0f} minutes, {len(rows)} samples, {steps} steps, exit status {code}")
     for name, *values in zip(COLUMNS[1:], *(row[1:] for row in rows), strict=True):

@@ -105,6 +105,15 @@ def test_the_report(monkeypatch, tmp_path):
     assert "| one | " in (tmp_path / "bench.md").read_text()
 
 
+def test_what_cannot_be_written_is_said_before_the_first_round(monkeypatch, tmp_path):
+    monkeypatch.setitem(SECTIONS, "unit", None)  # whatever is measured fails
+    file = tmp_path / "bench"
+    file.touch()
+    for options in (["--output", str(file)], ["--rounds", "0"]):
+        with pytest.raises(SystemExit):
+            bench.main(["--only", "unit", *options])
+
+
 def test_ratios_are_taken_round_by_round():
     found = bench.summarize({"a": [1.0, 10.0, 100.0], "b": [2.0, 20.0, 400.0]})
     assert found["b"]["ratio"] == 2.0

@@ -5,7 +5,7 @@ import torch
 from test_start import Sized, V
 from torch.testing import assert_close
 
-from define import DeFINE, recipes
+from define import BandedEmbedding, DeFINE, ProjectedEmbedding, recipes
 from define.recipes.settings import recipe_parser
 
 CUTOFFS = (500, 2000)
@@ -70,6 +70,16 @@ def test_what_has_no_bands_or_no_map(capsys):
         recipes.pydocs(Sized(), embedding=torch.nn.Embedding, cutoffs=[500], tie="first-band")
     with pytest.raises(SystemExit):
         recipe_parser("pydocs").parse_args(["--tie", "row"])
+
+
+def test_a_map_of_one_band_is_cut_where_the_recipe_says():
+    def embedding(size, width):
+        map = BandedEmbedding(size, 16, parts=[torch.nn.Embedding(size, 16)])
+        return ProjectedEmbedding(size, width, map=map)
+
+    for tie in ("map", "embedding", "first-band"):
+        model = recipes.pydocs(Sized(), embedding=embedding, cutoffs=CUTOFFS, tie=tie).model
+        assert model.head.cutoffs == CUTOFFS
 
 
 @pytest.mark.parametrize("given", ["embedding", "map", "true", "false"])

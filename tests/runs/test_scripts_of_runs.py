@@ -61,6 +61,24 @@ def test_a_search_is_not_done_twice(folder, small, monkeypatch, capsys):
     assert capsys.readouterr().out.count("| adaptive |") == 3
 
 
+def test_results_are_where_they_are_asked_for(folder, small, monkeypatch, capsys):
+    file = small / "new" / "results.jsonl"
+    run_regime(folder, small, "--methods", "adaptive", "--no_search", "--results", str(file))
+    assert len(regimes.known(file)) == 1 and not regimes.known()
+    regimes.main(["table", "--results", str(file)])
+    assert "| ptb-adam | 2 | adaptive |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "option", ["--budget=0", "--epochs=0", "--share=0", "--share=1.5", "--std=-1", "--unit_rate=0"]
+)
+def test_numbers_out_of_range_are_refused(option, folder, small, monkeypatch, capsys):
+    monkeypatch.setattr(regimes, "train", None)
+    with pytest.raises(SystemExit):
+        run_regime(folder, small, option)
+    assert "must be above 0" in capsys.readouterr().err
+
+
 def test_a_stopped_run_goes_on_to_the_same_numbers(folder, small, monkeypatch):
     run_regime(folder, small, "--methods", "projected", "--no_search")
     [whole] = regimes.known()

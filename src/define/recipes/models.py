@@ -115,7 +115,7 @@ def _head(
     embedding: nn.Module, in_features: int, cutoffs: Sequence[int], tie: Tie, bias: bool = False
 ) -> OutputLayer:
     first_band_only = tie == "first-band"
-    banded = bands(tied_table(embedding)) is not None  # cut already
+    banded = len(bands(tied_table(embedding)) or ()) > 1  # cut already
     if not (banded or cutoffs or first_band_only):
         return TiedSoftmax(_tied(embedding, tie), in_features)
     return AdaptiveSoftmax(
