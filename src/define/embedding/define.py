@@ -28,7 +28,7 @@ __all__ = ["DeFINE", "Start"]
 
 Start = Literal["random", "identity", "projection"]
 
-_CHUNK = 1024  # rows computed at a time: what a layer gives stays in the cache
+_CHUNK = 1024  # rows computed at a time: larger blocks of memory are made anew by the system
 
 
 class DeFINE(FactorizedEmbedding):
