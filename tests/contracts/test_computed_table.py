@@ -13,7 +13,7 @@ from makers import EMBEDDINGS, OURS, M, V, adaptive, define, of_adaptive
 from torch import nn
 from torch.testing import assert_close
 
-from define import LSTM, AdaptiveSoftmax, LanguageModel, TiedSoftmax
+from define import LSTM, AdaptiveSoftmax, DeFINE, LanguageModel, TiedSoftmax
 from define.dropout import drop_words
 from define.embedding import shared
 
@@ -50,6 +50,30 @@ def test_rows_and_gradients_are_those_of_the_plain_formula(make):
     assert_close(loss, expected)
     assert_close(gradients(loss, embedding), gradients(expected, plain))
     assert_close(head.log_prob(x).exp().sum(-1), torch.ones(4, 9, **LIKE))
+
+
+class Squared(DeFINE):
+    def from_map(self, e_i):
+        return super().from_map(e_i).square()
+
+
+def hooked(embedding):
+    embedding.reduce.register_forward_hook(lambda *given: given[-1].square())
+    return embedding
+
+
+CHANGED = {"subclass": Squared, "hook": lambda **options: hooked(DeFINE(**options))}
+
+
+@pytest.mark.parametrize("make", CHANGED.values(), ids=CHANGED)
+def test_what_is_changed_behind_the_last_product_has_its_own_gradients(make):
+    options = {"map": 8, "expand_dim": 16, "depth": 1, "max_groups": 1}
+    embedding = randomize(make(num_embeddings=V, embedding_dim=M, **options, **LIKE))
+    direct = torch.autograd.grad(
+        embedding.padded_rows(torch.arange(V)).square().sum(), [*embedding.parameters()]
+    )
+    made = embedding.range_rows(0, V).square().sum()
+    assert_close(torch.autograd.grad(made, [*embedding.parameters()]), direct)
 
 
 FIRST = {"table": define, "bands": partial(of_adaptive, define)}

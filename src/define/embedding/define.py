@@ -15,6 +15,7 @@ from define.embedding.family import draw
 from define.embedding.shared import is_bare
 from define.embedding.target import Target, least_squares
 from define.embedding.tracing import is_traced
+from define.embedding.unseen import unseen_linear
 from define.groups import (
     SAMPLES,
     GroupLinear,
@@ -215,6 +216,12 @@ class DeFINE(FactorizedEmbedding):
     def from_map(self, e_i: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch features"]:
         e_o = self.expand(e_i)
         return e_o if self.reduce is None else self.reduce(self._reduce_reads(e_o, e_i))
+
+    def unseen_from_map(self, e_i: Float[Tensor, "rows n"]) -> Float[Tensor, "rows features"]:
+        e_o = self.expand(e_i)
+        if self.reduce is None:
+            return e_o
+        return unseen_linear(self.reduce, self._reduce_reads(e_o, e_i))
 
     def arguments(self) -> dict[str, Any]:
         return super().arguments() | {"reduce": self.reduce is not None}

@@ -3,6 +3,7 @@
 import copy
 from abc import abstractmethod
 from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -131,22 +132,32 @@ class FactorizedEmbedding(Embedding):
     def from_map(self, e_i: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch features"]:
         """Rows of the embedding from those of the Map."""
 
+    def unseen_from_map(self, e_i: Float[Tensor, "rows n"]) -> Float[Tensor, "rows features"]:
+        """The same where its gradients alone are wanted: it may leave out the last product.
+
+        It belongs to the :meth:`from_map` of the same class: a subclass overrides both, or the one.
+        """
+        return self.from_map(e_i)
+
     def rows(self, ids: Int[Tensor, " rows"]) -> Float[Tensor, "rows features"]:
         return self.from_map(self.map(ids))
 
     def range_rows(self, start: int, stop: int) -> Float[Tensor, "rows features"]:
-        def make(ids: Tensor, e_i: Tensor) -> Tensor:
-            return self.without_padding(ids, self.from_map(e_i))
+        def make(from_map: Callable[[Tensor], Tensor], ids: Tensor, e_i: Tensor) -> Tensor:
+            return self.without_padding(ids, from_map(e_i))
 
+        own = next(kind for kind in type(self).__mro__ if "from_map" in vars(kind))
+        unseen = "unseen_from_map" in vars(own) and "from_map" not in vars(self)
         # The Map's rows as a whole: a look-up in each chunk would have a gradient of its size.
         e_i = made_rows(self.map, stop, start)
         return in_chunks(
-            make,
+            partial(make, self.from_map),
             self._ids(stop, start),
             e_i,
             self.unit_parameters(),
             draws=self.draws(),
             numbers=self.numbers_per_row(),
+            again=partial(make, self.unseen_from_map if unseen else self.from_map),
         )
 
     def set_own_rows(self, ids: Tensor, rows: Tensor) -> None:

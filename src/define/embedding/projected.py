@@ -13,6 +13,7 @@ from define.embedding.contract import masked_band
 from define.embedding.factorized import FactorizedEmbedding, MakeMap
 from define.embedding.family import as_bands, draw
 from define.embedding.target import Target
+from define.embedding.unseen import unseen_linear
 from define.groups import GroupLinear
 
 __all__ = ["ProjectedEmbedding"]
@@ -111,6 +112,9 @@ class ProjectedEmbedding(FactorizedEmbedding):
 
     def from_map(self, e_i: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch features"]:
         return self.projection(e_i)
+
+    def unseen_from_map(self, e_i: Float[Tensor, "rows n"]) -> Float[Tensor, "rows features"]:
+        return unseen_linear(self.projection, e_i)
 
     def as_bands(self) -> tuple[Band, ...]:
         if self.bias:

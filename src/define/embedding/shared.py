@@ -114,6 +114,7 @@ def in_chunks(
     *,
     draws: bool,
     numbers: int,
+    again: Callable[..., Tensor] | None = None,
 ) -> Tensor:
     """``function(ids)``, or ``function(ids, read)``, for rows that do not depend on one another.
 
@@ -128,9 +129,12 @@ def in_chunks(
         parameters: What it computes with.
         draws: Whether it draws random numbers.
         numbers: How many numbers a row holds for the gradient, roughly.
+        again: What makes them again, with the gradients of `function` and any values; `function`
+            itself if omitted.
     """
     tensors = [*([] if read is None else [read]), *parameters]
-    plan = _Plan(function, [ids] if read is None else [ids, read], tensors, draws, numbers)
+    reads = [ids] if read is None else [ids, read]
+    plan = _Plan(function, again or function, reads, tensors, draws, numbers)
     if torch.is_grad_enabled() and any(t.requires_grad for t in plan.tensors):
         return _Made.apply(plan, *plan.tensors)
     return torch.cat([function(*chunk) for chunk in plan.chunks()])
@@ -141,6 +145,7 @@ class _Plan:
     """How rows are made, and made again for their gradient."""
 
     function: Callable[..., Tensor]
+    again: Callable[..., Tensor]
     read: Sequence[Tensor]  # ids, and what there is besides
     tensors: Sequence[Tensor]  # what gradients are asked of
     draws: bool
@@ -212,7 +217,7 @@ class _Plan:
                 chunk, made = kept[i]
             else:
                 with torch.enable_grad(), self.conditions(i):
-                    made = self.function(*chunk)
+                    made = (self.function if graph else self.again)(*chunk)
             sources = [*chunk[1:], *self.tensors[len(chunk) - 1 :]]
             asked = [sources[place] for place in wanted]
             gradients = torch.autograd.grad(made, asked, given, None, graph, allow_unused=True)
