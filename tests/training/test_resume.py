@@ -7,11 +7,13 @@ import time
 import forked
 import pytest
 import torch
-from tiny import Killed, arguments, averaging_from, experiment, write_text
+from tiny import Killed, arguments, averaging_from, experiment, small_define, write_text
 
 from define.__main__ import main
+from define.data import Text
 from define.measures import RunSummary
-from define.training import Constant, Run
+from define.recipes import wikitext_2_transformer_xl
+from define.training import Constant, Run, Training
 from define.training.language_modeling import LanguageModeling
 
 
@@ -198,3 +200,32 @@ def test_the_peak_of_memory_is_that_of_all_starts(folder, tmp_path, monkeypatch)
     run.record(run.checkpoint)
     assert dropped(folder).train(run)["peak_memory"] == 2**50
     assert RunSummary.from_json(run.summary).peak_memory == 2**50
+
+
+def transformer_xl(folder, **training):
+    return wikitext_2_transformer_xl(
+        Text(folder),
+        embedding=small_define,
+        embedding_dim=8,
+        num_layers=1,
+        num_heads=1,
+        head_dim=8,
+        inner_dim=8,
+        memory_length=5,
+        cutoffs=[10],
+        training=Training(batch_size=4, length=5, evaluation_batch_size=4, **training),
+    )
+
+
+@pytest.mark.parametrize("make", [experiment, transformer_xl])
+def test_a_run_goes_on_in_other_number_formats(make, folder, tmp_path, monkeypatch):
+    """Also what a segment carries to the next one."""
+    run = Run(tmp_path / "run")
+    settings = {"epochs": 1, "checkpoint_minutes": 0, "accelerator": "cpu"}
+    for precision in ("bf16-mixed", "32-true", "bf16-true", "64-true"):
+        with monkeypatch.context() as patch:
+            kill_at(patch, "training_step", 4)
+            with pytest.raises(Killed):
+                make(folder, precision=precision, **settings).train(run)
+    make(folder, precision="32-true", **settings).train(run)
+    assert torch.load(run.checkpoint, weights_only=True)["global_step"] > 12

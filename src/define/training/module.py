@@ -86,6 +86,11 @@ class TrainingModule(pl.LightningModule):
         if self.device_mesh is not None:
             shard(self.model, self.device_mesh["data_parallel"])
 
+    def on_train_start(self) -> None:
+        # A run may go on in another number format than the one that it was stopped in.
+        dtype = next(self.model.parameters()).dtype
+        self.carried = map_tensors(self.carried, lambda tensor: tensor.to(dtype))
+
     def on_validation_start(self) -> None:
         self._swap()
 
