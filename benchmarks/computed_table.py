@@ -17,17 +17,19 @@ import time
 from collections.abc import Callable
 
 import torch
+from torch import nn
 
 from define import LSTM, AdaptiveSoftmax, DeFINE, OutputLayer, TiedSoftmax
+from define.embedding import draw, tied_table
 
 _MMAP_THRESHOLD = -3  # of glibc
 
-HEADS = ("map", "first band", "embedding")
+HEADS = ("map", "first band", "embedding", "stored")  # the last without a unit: a table as wide
 
 
-def make_head(kind: str, embedding: DeFINE, in_features: int, cutoffs: list[int]) -> OutputLayer:
+def make_head(kind: str, embedding: nn.Module, in_features: int, cutoffs: list[int]) -> OutputLayer:
     """The output layer of a kind; a full softmax without cutoffs."""
-    tied = embedding.map if kind == "map" else embedding
+    tied = tied_table(embedding) if kind == "map" else embedding
     if not cutoffs:
         return TiedSoftmax(tied, in_features)
     first = kind == "first band"
@@ -37,14 +39,19 @@ def make_head(kind: str, embedding: DeFINE, in_features: int, cutoffs: list[int]
 def make_step(kind: str, settings: argparse.Namespace) -> Callable[[], None]:
     """One training step but for the optimizer's."""
     torch.manual_seed(0)
-    embedding = DeFINE(
-        settings.num_embeddings,
-        settings.embedding_dim,
-        map=settings.map,
-        expand_dim=settings.expand_dim,
-        depth=settings.depth,
-        max_groups=settings.max_groups,
-    )
+    sizes = settings.num_embeddings, settings.embedding_dim
+    embedding: nn.Module
+    if kind == "stored":
+        embedding = nn.Embedding(*sizes)
+        draw(embedding, settings.embedding_dim**-0.5)
+    else:
+        embedding = DeFINE(
+            *sizes,
+            map=settings.map,
+            expand_dim=settings.expand_dim,
+            depth=settings.depth,
+            max_groups=settings.max_groups,
+        )
     head = make_head(kind, embedding, settings.embedding_dim, settings.cutoffs)
     backbone = None
     if settings.lstm:
@@ -56,7 +63,7 @@ def make_step(kind: str, settings: argparse.Namespace) -> Callable[[], None]:
     ids = torch.multinomial(frequency, settings.tokens + 1, replacement=True)
     columns = settings.tokens // settings.length
     tokens, targets = (t.view(columns, -1) for t in (ids[:-1], ids[1:]))
-    parts = torch.nn.ModuleList([embedding, head, *([backbone] if backbone else [])])
+    parts = nn.ModuleList([embedding, head, *([backbone] if backbone else [])])
 
     def step() -> None:
         x: torch.Tensor = embedding(tokens)
@@ -66,7 +73,7 @@ def make_step(kind: str, settings: argparse.Namespace) -> Callable[[], None]:
         parts.zero_grad(set_to_none=True)
         # As after the step of an optimizer.
         with torch.no_grad():
-            next(embedding.map.parameters()).add_(0.0)
+            next(tied_table(embedding).parameters()).add_(0.0)
 
     return step
 
@@ -94,7 +101,7 @@ def memory(kind: str, settings: argparse.Namespace) -> float:
 
 
 def main() -> None:
-    """Measures the three ways."""
+    """Measures all ways."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--num_embeddings", type=int, default=50_000)
     parser.add_argument("--embedding_dim", type=int, default=200)
@@ -111,7 +118,7 @@ def main() -> None:
     settings = parser.parse_args()
     used = {kind: memory(kind, settings) for kind in HEADS}  # before threads of our own
     torch.set_num_threads(settings.threads)
-    heads = HEADS if settings.cutoffs else ("map", "embedding")
+    heads = HEADS if settings.cutoffs else ("map", "embedding", "stored")
     steps = {kind: make_step(kind, settings) for kind in heads}
     times: dict[str, list[float]] = {kind: [] for kind in heads}
     for turn in range(settings.steps + 1):
