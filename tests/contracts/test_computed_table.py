@@ -195,6 +195,16 @@ def test_without_gradient_each_look_up_has_a_dropout_of_its_own():
             assert_close(head.log_prob(second), F.linear(second, second).log_softmax(-1))
 
 
+def test_without_gradient_and_dropout_the_table_is_made_once_in_training_mode_too():
+    embedding, ids = define(V, M), torch.arange(V)
+    TiedSoftmax(embedding)
+    made, make = [], embedding.range_rows
+    embedding.range_rows = lambda *edges: made.append(edges) or make(*edges)
+    with torch.no_grad():
+        embedding(ids), embedding(ids)
+    assert len(made) == 1
+
+
 def test_dropout_alone_in_training_mode_is_the_same_when_rows_are_made_again():
     embedding = randomize(define(V, M, dropout=0.5, **LIKE)).eval()
     TiedSoftmax(embedding)

@@ -93,7 +93,7 @@ class Embedding(Member):
                 for part in self.modules():
                     if isinstance(part, Embedding):
                         part._made.clear()
-            elif self._row_cache is not None:
+            elif self._row_cache is not None and not self.training:
                 if (found := self._row_cache.look_up(self, ids)) is not None:
                     return found
         stops = self.shared_stops if bare else ()
@@ -174,8 +174,15 @@ class Embedding(Member):
         )
 
     def draws(self) -> bool:
-        """Whether a part is in training mode, and so may draw random numbers, such as dropout."""
-        return any(part.training for part in self.modules())
+        """Whether a part in training mode draws random numbers: dropout, or what is not known."""
+        known = ("torch.nn.", "define.")
+        return any(
+            getattr(part, "p", 0) > 0
+            or isinstance(part, nn.RReLU)
+            or not type(part).__module__.startswith(known)
+            for part in self.modules()
+            if part.training
+        )
 
     def numbers_per_row(self) -> int:
         """How many numbers one row holds for the gradient, roughly."""
