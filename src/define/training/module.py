@@ -89,7 +89,9 @@ class TrainingModule(pl.LightningModule):
     def on_train_start(self) -> None:
         # A run may go on in another number format than the one that it was stopped in.
         dtype = next(self.model.parameters()).dtype
-        self.carried = map_tensors(self.carried, lambda tensor: tensor.to(dtype))
+        self.carried = map_tensors(
+            self.carried, lambda t: t.to(dtype) if t.is_floating_point() else t
+        )
 
     def on_validation_start(self) -> None:
         self._swap()
