@@ -146,6 +146,7 @@ class FactorizedEmbedding(Embedding):
         def make(from_map: Callable[[Tensor], Tensor], ids: Tensor, e_i: Tensor) -> Tensor:
             return self.without_padding(ids, from_map(e_i))
 
+        # What leaves a product out is used where it belongs to the `from_map` in force.
         own = next(kind for kind in type(self).__mro__ if "from_map" in vars(kind))
         unseen = "unseen_from_map" in vars(own) and "from_map" not in vars(self)
         # The Map's rows as a whole: a look-up in each chunk would have a gradient of its size.

@@ -26,7 +26,7 @@ def unseen_linear(layer: GroupLinear, x: Tensor) -> Tensor:
     changed = type(layer) is not GroupLinear or any(getattr(layer, kind) for kind in _HOOKS)
     if changed or not is_bare(layer) or torch.is_autocast_enabled(x.device.type):
         return layer(x)
-    return _Unseen.apply(x, layer.weight[0], layer.bias)
+    return _Unseen.apply(x, layer.weight.squeeze(0), layer.bias)
 
 
 class _Unseen(torch.autograd.Function):
