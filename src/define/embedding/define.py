@@ -207,8 +207,8 @@ class DeFINE(FactorizedEmbedding):
 
     def rows(self, ids: Int[Tensor, " rows"]) -> Float[Tensor, "rows features"]:
         e_i = self.map(ids)
-        drawn = self.training and self.dropout > 0  # by one draw for all rows
-        if drawn or is_traced(ids) or ids.device.type != "cpu" or not is_bare(self):
+        whole = is_traced(ids) or ids.device.type != "cpu" or not is_bare(self)
+        if whole or self.draws():  # by one draw for all rows
             return self.from_map(e_i)
         parts = [self.from_map(part) for part in e_i.split(_CHUNK)]
         return torch.cat(parts) if len(parts) > 1 else parts[0]
