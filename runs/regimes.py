@@ -69,6 +69,8 @@ class Regime:
         word_dropout: Probability that a word is dropped from the input.
         embedding_dim: Width m of the embedding.
         edges: First ids of bands that are measured beside those of `cutoffs`.
+        precision: Of float32 products on a CPU (`torch.set_float32_matmul_precision`); a GPU has
+            `"high"`, TF32, as its LSTMs have by default.
     """
 
     backbone: Callable[[int], nn.Module]
@@ -86,6 +88,7 @@ class Regime:
     word_dropout: float = 0.05
     embedding_dim: int = 200
     edges: tuple[int, ...] = (10,)
+    precision: str = "highest"
 
 
 def lstm(input_size: int) -> LSTM:
@@ -147,6 +150,7 @@ REGIMES = {
         batch_size=10,
         length=70,
         word_dropout=0.0,
+        precision="medium",  # a third less time on processors with bfloat16 instructions
     ),
 }
 
@@ -485,11 +489,11 @@ def main(arguments: list[str] | None = None) -> None:
     data = Text(chosen.data, vocabulary=chosen.vocabulary, evaluation=chosen.evaluation)
     torch.set_num_threads(1)
     place = Place(data, chosen.results, chosen.checkpoints, torch.device(chosen.device))
-    if place.device.type == "cuda":
-        torch.set_float32_matmul_precision("high")  # TF32, which its LSTMs have by default
     for folder in (chosen.checkpoints, chosen.results.parent):
         folder.mkdir(parents=True, exist_ok=True)
     regime = REGIMES[chosen.regime]
+    precision = "high" if place.device.type == "cuda" else regime.precision
+    torch.set_float32_matmul_precision(precision)
     for budget in [chosen.budget] if chosen.budget else regime.budgets:
         for method in chosen.methods:
             run = Run(
