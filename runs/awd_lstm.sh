@@ -9,12 +9,11 @@ export data=$1 out=$2 recipe=${RECIPE:-penn-treebank-fast} OMP_NUM_THREADS=1
 processes=${3:-3}
 shift $(($# < 3 ? $# : 3))
 mkdir -p "$out"
+# A space at the end of a line would join it with the next.
 printf '%s\n' \
-    'standard --embedding torch.nn.Embedding' \
-    'projected --embedding ProjectedEmbedding --embedding.map 128' \
-    'DeFINE' | while read -r line; do
-    echo "$line $*"
-done | xargs -P "$processes" -L 1 bash -c '
+    "standard --embedding torch.nn.Embedding $*" \
+    "projected --embedding ProjectedEmbedding --embedding.map 128 $*" \
+    "DeFINE $*" | sed 's/ *$//' | xargs -P "$processes" -L 1 bash -c '
     [ -f "$out/$0/summary.json" ] ||
         define train "$recipe" --data.path "$data" --run "$out/$0" "$@" >>"$out/$0.log" 2>&1 ||
         echo "$0 failed: $out/$0.log"'

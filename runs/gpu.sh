@@ -8,6 +8,7 @@
 # the three, EPOCHS (30) are those of the last. --dry does the same at toy size on the CPU.
 set -euo pipefail
 data=$1 out=$2 dry=${3:-}
+case $dry in '' | --dry) ;; *) echo "$dry: --dry is all that may follow." >&2 && exit 2 ;; esac
 here=$(cd "$(dirname "$0")/.." && pwd)
 python=${PYTHON:-python}
 mkdir -p "$out"
@@ -36,6 +37,11 @@ once() {
     if "$@" >"$file.part"; then mv "$file.part" "$file"; else echo "failed: $*" >&2; fi
 }
 
+# Shows files, as far as they are there.
+show() {
+    for file; do [ ! -f "$file" ] || cat "$file"; done
+}
+
 learn() {
     local name=$1
     shift
@@ -54,12 +60,12 @@ steps() {
         [ "$dry" = --dry ] || once "$out/step-compiled-${row//[ ,+]/_}.txt" "$python" \
             "$here/benchmarks/wikitext_103_step.py" "${step[@]}" --rows "$row" --compile
     done
-    cat "$out"/step-*.txt
+    show "$out"/step-*.txt
 }
 
 bench() {
     once "$out/bench.txt" "$python" "$here/benchmarks/bench.py" "${bench[@]}" --output "$out/bench"
-    cat "$out/bench.txt"
+    show "$out/bench.txt"
 }
 
 train() {

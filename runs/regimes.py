@@ -16,8 +16,8 @@ processes may share the results.
 import argparse
 import json
 import math
-import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
@@ -41,6 +41,7 @@ from define.embedding import (
     unit_parameters,
 )
 from define.embedding.target import check_target
+from define.files import atomic_write
 from define.recipes.wikitext import WIKITEXT_103_CUTOFFS
 from define.training import Cosine, StepDecay, peak_memory
 from define.training.adam import FusedAdam
@@ -219,7 +220,8 @@ def vectors(task: Task, embedding_dim: int, folder: Path) -> Tensor:
     file = folder / f"vectors-{task.num_embeddings}-{embedding_dim}-{text}.pt"
     with FileLock(f"{file}.lock"):
         if not file.exists():
-            torch.save(count_vectors(task.ids, task.num_embeddings, embedding_dim), file)
+            with atomic_write(file) as draft:
+                torch.save(count_vectors(task.ids, task.num_embeddings, embedding_dim), draft)
         return torch.load(file, weights_only=True)
 
 
@@ -292,21 +294,21 @@ def evaluate(
     model.train()
     perplexities = (sums / counts).exp()
     return {
-        "perplexity": round(math.exp(sums.sum() / counts.sum()), 2),
+        "perplexity": round((sums.sum() / counts.sum()).exp().item(), 2),
         "bands": [round(value, 1) for value in perplexities.tolist()],
     }
 
 
-def train(run: Run, data: Text, checkpoints: Path, device: torch.device) -> dict[str, Any]:
-    """Trains one model and measures it; goes on after its last epoch if it was stopped."""
+def train(run: Run, data: Text, saved: Path, device: torch.device) -> dict[str, Any]:
+    """Trains one model and measures it; goes on from `saved`, its last epoch, if it was stopped."""
     regime, corpus = REGIMES[run.regime], data.open()
     ids = corpus.split("train")
     ids = ids[: round(len(ids) * run.share)]
     task = Task(corpus.vocabulary.words, ids, regime.embedding_dim, regime.cutoffs, run.std)
     torch.manual_seed(run.seed)
-    width = widest(run, task, checkpoints)
+    width = widest(run, task, saved.parent)
     torch.manual_seed(run.seed)
-    model = build(run, task, width, checkpoints).to(device)
+    model = build(run, task, width, saved.parent).to(device)
     if regime.word_dropout:
         drop_words(model.embedding, regime.word_dropout)
     groups = parameter_groups(model, run.learning_rate, run.unit_rate)
@@ -320,7 +322,7 @@ def train(run: Run, data: Text, checkpoints: Path, device: torch.device) -> dict
         for split, text in places.items()
     }
     clock = time.process_time if device.type == "cpu" else time.perf_counter
-    saved, steps = checkpoints / f"{run.name}.pt", run.epochs * len(segments)
+    steps = run.epochs * len(segments)
     warm = METHODS[run.method].warm * steps  # steps in which units stay as they are
     done: dict[str, Any] = {"epoch": 0, "history": [], "seconds": 0.0}
     if saved.exists():
@@ -356,10 +358,9 @@ def train(run: Run, data: Text, checkpoints: Path, device: torch.device) -> dict
         }
         if device.type == "cuda":
             done["random_gpu"] = torch.cuda.get_rng_state(device)
-        torch.save(done, saved.with_suffix(".part"))
-        os.replace(saved.with_suffix(".part"), saved)
+        with atomic_write(saved) as draft:
+            torch.save(done, draft)
     measured = {split: evaluate(model, batches, regime, device) for split, batches in texts.items()}
-    saved.unlink()
     return {
         **asdict(run),
         "width": width,
@@ -383,9 +384,18 @@ def _commit() -> str:
 
 
 def known(file: Path | None = None) -> list[dict[str, Any]]:
-    """All results so far."""
-    file = file or FOUND
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    """All results so far.
+
+    Raises:
+        ValueError: If a line is none: a full disk cut it off, for example.
+    """
+    file, found = file or FOUND, []
+    for number, line in enumerate(file.read_text().splitlines() if file.exists() else (), 1):
+        try:
+            found.append(json.loads(line))
+        except ValueError as error:
+            raise ValueError(f"{file}, line {number} is no result ({error}): remove it.") from error
+    return found
 
 
 @dataclass(frozen=True)
@@ -410,9 +420,11 @@ def result(run: Run, place: Place) -> dict[str, Any]:
     for line in known(place.results):
         if all(line[key] == value for key, value in asdict(run).items()):
             return line
-    line = train(run, place.data, place.checkpoints, place.device)
+    saved = place.checkpoints / f"{run.name}.pt"
+    line = train(run, place.data, saved, place.device)
     with place.results.open("a") as file:
         file.write(json.dumps(line) + "\n")
+    saved.unlink()  # only now: hours are in it
     return line
 
 
@@ -486,12 +498,17 @@ def main(arguments: list[str] | None = None) -> None:
             parser.error(f"--{name} {value} must be above 0{most}.")
     if chosen.data is None:
         parser.error(f"--data is needed to run {chosen.regime}.")
+    for name in () if chosen.no_search else ("learning_rate", "unit_rate", "std"):
+        if getattr(chosen, name) is not None:
+            parser.error(f"--{name} is searched for: add --no_search.")
     data = Text(chosen.data, vocabulary=chosen.vocabulary, evaluation=chosen.evaluation)
     torch.set_num_threads(1)
     place = Place(data, chosen.results, chosen.checkpoints, torch.device(chosen.device))
     for folder in (chosen.checkpoints, chosen.results.parent):
         folder.mkdir(parents=True, exist_ok=True)
-    regime = REGIMES[chosen.regime]
+    known(place.results)  # whether it can be read, and written
+    place.results.open("a").close()
+    regime, failed = REGIMES[chosen.regime], False
     precision = "high" if place.device.type == "cuda" else regime.precision
     torch.set_float32_matmul_precision(precision)
     for budget in [chosen.budget] if chosen.budget else regime.budgets:
@@ -507,11 +524,19 @@ def main(arguments: list[str] | None = None) -> None:
                 share=chosen.share,
                 start=chosen.start,
             )
-            if not chosen.no_search:
-                run = tune(run, place)
-            for seed in chosen.seeds:
-                full = replace(run, epochs=chosen.epochs or regime.epochs, seed=seed)
-                result(full, place)
+            try:
+                if not chosen.no_search:
+                    run = tune(run, place)
+                for seed in chosen.seeds:
+                    full = replace(run, epochs=chosen.epochs or regime.epochs, seed=seed)
+                    found = result(full, place)
+                    said = f"valid {found['valid']}, test {found['test']}, in {place.results}"
+                    print(f"{full.name}: {said}", flush=True)
+            except ValueError as error:  # no width fits, for example: others may
+                print(f"{method}: {error}", file=sys.stderr, flush=True)
+                failed = True
+    if failed:
+        sys.exit(1)
 
 
 if __name__ == "__main__":

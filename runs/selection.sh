@@ -30,9 +30,9 @@ candidates | xargs -P "$processes" -L 1 bash -c '
         define train pydocs --training.epochs "$epochs" --training.learning_rate 0.002 --training.unit_rate 1 --seed "$seed" --run "$run" "$@" \
             >"$run.log" 2>&1 || echo "$0 failed: $run.log"'
 
-for summary in "$out"/*-seed"$seed"/summary.json; do
-    python3 -c '
+python - "$out"/*-seed"$seed"/summary.json <<'PYTHON'
 import json, sys
-s = json.load(open(sys.argv[1]))
-print("{:<32}{:8.2f}".format(s["name"], s["valid_perplexity"]))' "$summary"
-done
+for path in sys.argv[1:]:
+    summary = json.load(open(path))
+    print(f"{summary['name']:<32}{summary['valid_perplexity']:8.2f}")
+PYTHON

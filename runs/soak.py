@@ -66,8 +66,10 @@ def main() -> None:
         writer = csv.writer(table)
         writer.writerow(COLUMNS)
         steps, used = 0, 0.0
-        while process.poll() is None and time.monotonic() < end:
+        while time.monotonic() < end:
             time.sleep(arguments.every)
+            if process.poll() is not None:
+                break
             now = steps_done(run)
             if now > steps > 0:  # the first ones hold imports
                 found, total = sample(process.pid, run)

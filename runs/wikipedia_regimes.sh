@@ -15,7 +15,10 @@ run() {
     "${PYTHON:-python}" "$here/regimes.py" "$regime" --data "$data" --evaluation "$evaluation" \
         --vocabulary "$evaluation/dict.txt.xz" --no_search --device "${DEVICE:-cuda}" \
         --checkpoints "$out/checkpoints" --results "$out/regimes.jsonl" "$@" \
-        >>"$out/regimes.log" 2>&1 || echo "failed: $*" >>"$out/regimes.log"
+        >>"$out/regimes.log" 2>&1 || {
+        echo "failed: $regime $*: $out/regimes.log" >&2
+        return 1
+    }
 }
 export -f run
 xargs -P "${JOBS:-6}" -I '{}' bash -c 'run {}'

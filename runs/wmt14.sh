@@ -15,4 +15,4 @@ recipe=(define train wmt14 --data.path "$data" --data.vocabulary_size 31000 --sh
 [ -f "$out/standard/summary.json" ] || "${recipe[@]}" --run "$out/standard" --embedding torch.nn.Embedding
 [ -f "$out/DeFINE/summary.json" ] || "${recipe[@]}" --run "$out/DeFINE"
 define compare "$out"/{standard,DeFINE} --figure "$out/comparison.png"
-sed -n 3p "$out"/{standard,DeFINE}/translations.md
+for name in standard DeFINE; do sed -n 3p "$out/$name/translations.md"; done

@@ -79,6 +79,64 @@ def test_numbers_out_of_range_are_refused(option, folder, small, monkeypatch, ca
     assert "must be above 0" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("option", ["--learning_rate=1", "--unit_rate=1", "--std=1"])
+def test_what_is_searched_for_is_not_given(option, folder, small, monkeypatch, capsys):
+    monkeypatch.setattr(regimes, "train", None)
+    with pytest.raises(SystemExit):
+        run_regime(folder, small, option)
+    assert "is searched for: add --no_search" in capsys.readouterr().err
+
+
+def test_a_result_that_cannot_be_written_does_not_cost_the_run(folder, small, monkeypatch):
+    regimes.FOUND.mkdir()
+    with monkeypatch.context() as patch, pytest.raises(IsADirectoryError):
+        patch.setattr(regimes, "train", None)  # it is said before
+        run_regime(folder, small, "--methods", "projected", "--no_search")
+    regimes.FOUND.rmdir()
+
+    def fail():
+        regimes.FOUND.unlink()
+        regimes.FOUND.mkdir()
+
+    with monkeypatch.context() as patch, pytest.raises(IsADirectoryError):
+        patch.setattr(regimes, "_commit", fail)  # when all but the result is done
+        run_regime(folder, small, "--methods", "projected", "--no_search")
+    regimes.FOUND.rmdir()
+    steps = []
+    monkeypatch.setattr(regimes.nn.utils, "clip_grad_norm_", lambda *_: steps.append(None))
+    run_regime(folder, small, "--methods", "projected", "--no_search")
+    assert len(regimes.known()) == 1 and not steps  # all of it was there
+
+
+def test_a_line_that_was_cut_off_is_named_before_the_first_run(folder, small, monkeypatch):
+    regimes.FOUND.write_text('{"regime": "ptb-adam"}\n{"regime": "ptb-a')
+    monkeypatch.setattr(regimes, "train", None)
+    with pytest.raises(ValueError, match=r"found.jsonl, line 2 is no result"):
+        run_regime(folder, small)
+
+
+def test_a_method_that_does_not_fit_does_not_keep_the_next_from_running(folder, small, capsys):
+    with pytest.raises(SystemExit):
+        run_regime(folder, small, "--methods", "define-adaptive", "projected", "--no_search")
+    out, err = capsys.readouterr()
+    assert "define-adaptive: run.method='define-adaptive' has no width within" in err
+    [found] = regimes.known()
+    assert found["method"] == "projected"
+    assert f"valid {found['valid']}, test {found['test']}, in {regimes.FOUND}" in out
+
+
+def test_a_run_that_diverges_is_the_worst_and_no_end(folder, small, monkeypatch):
+    diverging = replace(
+        regimes.REGIMES["ptb-adam"], optimizer=torch.optim.SGD, clip=1e30, stds=(0.2,)
+    )
+    diverging = replace(diverging, learning_rates=(1e4, 0.1))
+    monkeypatch.setitem(regimes.REGIMES, "ptb-adam", diverging)
+    run_regime(folder, small, "--methods", "adaptive")
+    first, *_, last = regimes.known()
+    assert first["learning_rate"] == 1e4 and not first["valid"] < 1e99
+    assert last["learning_rate"] == 0.1
+
+
 def test_a_stopped_run_goes_on_to_the_same_numbers(folder, small, monkeypatch):
     run_regime(folder, small, "--methods", "projected", "--no_search")
     [whole] = regimes.known()
@@ -88,7 +146,8 @@ def test_a_stopped_run_goes_on_to_the_same_numbers(folder, small, monkeypatch):
 
     def stop(*paths):
         replaced(*paths)
-        raise KeyboardInterrupt
+        if str(paths[1]).endswith("random.pt"):
+            raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(os, "replace", stop)
