@@ -87,10 +87,15 @@ def test_all_but_the_model_is_carried(tmp_path):
         "onnx/model.onnx",
         "openvino/openvino_model.xml",
         "compression.svg",
+        "checkpoint-500/model.safetensors",  # of a training
+        "checkpoint-500/more/state.json",
+        "smaller.partial/tokenizer.json",  # what is written right now
     )
     for name in (*kept, *left):
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         (source / name).write_text(name)
+    for name in ("checkpoint-500", "smaller.partial"):
+        (source / name / "config.json").write_text('{"model_type": "gpt2"}')
     target.mkdir()
     assert set(carry_files(source, target)) == set(kept)
     found = {str(p.relative_to(target)) for p in target.rglob("*") if p.is_file()}

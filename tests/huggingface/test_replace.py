@@ -255,6 +255,8 @@ def test_bad_input():
         replace_embedding(done, small_define)
     with pytest.raises(ValueError, match="GPT2Model: none"):
         replace_embedding(MODELS["gpt2"]().transformer, small_define, tie=True)
+    with pytest.raises(ValueError, match="tie='first-band' must be True .the Map., False,"):
+        replace_embedding(MODELS["gpt2"](), small_define, tie="first-band")
 
 
 _VIT = {"num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}

@@ -50,3 +50,11 @@ def test_heads_count_by_the_states_that_they_read():
     assert first.shape == head.shape == (tiny_models.M, tiny_models.M)
     assert torch.linalg.eigvalsh(head)[0] > 0 and not torch.allclose(first, head)
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_lines_of_one_token_add_nothing_to_perplexity():
+    model, tokenizer = tiny_models.gpt2().eval(), words(tiny_models.V, unk_token="w0")
+    alone = read_sample(model, tokenizer, LINES[:16]).perplexity
+    # A batch of lines that have no next word.
+    assert read_sample(model, tokenizer, LINES[:16] + ["w5"] * 16).perplexity == alone
+    assert read_sample(model, tokenizer, ["w5"] * 16).perplexity is None

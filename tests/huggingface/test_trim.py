@@ -76,6 +76,32 @@ def test_texts_of_kept_tokens_give_the_same_outputs_under_new_ids(kind):
         assert short.decode(new[0]) == tokenizer.decode(old[0])
 
 
+def test_settings_that_name_tokens_follow_them(tmp_path):
+    tokenizer = tokenizer_of("bpe")
+    size = len(tokenizer) + 3
+    model = tiny_models.llama(vocab_size=size, pad_token_id=size - 1, eos_token_id=2).eval()
+    the, gone = tokenizer("the")["input_ids"][1], len(tokenizer) - 1
+    settings = model.generation_config
+    settings.suppress_tokens, settings.begin_suppress_tokens = [the, gone], [gone]
+    settings.bad_words_ids, settings.lang_to_id = [[the, 5], [the, gone]], {"a": the}
+    smaller, short = trim(model, tokenizer, KEPT)
+    the, settings = short("the")["input_ids"][1], smaller.generation_config
+    assert settings.suppress_tokens == [the] and settings.begin_suppress_tokens is None
+    (words,) = settings.bad_words_ids
+    assert short.convert_ids_to_tokens(words) == tokenizer.convert_ids_to_tokens(
+        model.generation_config.bad_words_ids[0]
+    )
+    assert settings.lang_to_id == {"a": the}
+    # The padding row, which the tokenizer does not know, is behind all others.
+    assert smaller.config.pad_token_id == len(short) == smaller.config.vocab_size - 1
+    smaller.save_pretrained(tmp_path)
+    loaded = type(smaller).from_pretrained(tmp_path)
+    assert loaded.get_input_embeddings().padding_idx == len(short)
+    model.generation_config.sequence_bias = [[[the], -1.0]]
+    with pytest.raises(ValueError, match="generation_config.sequence_bias names tokens"):
+        trim(model, tokenizer, KEPT)
+
+
 def test_the_command_trims_before_it_compresses(tmp_path, capsys):
     tokenizer = tokenizer_of("bpe")
     folder, output, text = tmp_path / "plain", tmp_path / "small", tmp_path / "text"

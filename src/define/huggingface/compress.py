@@ -28,6 +28,10 @@ __all__ = ["VOCABULARIES", "Compression", "Size", "compress", "compress_to", "lo
 VOCABULARIES = ("vocab", "merges", "added_tokens", "sentencepiece", "spiece", "tokenizer.model")
 """How files begin that hold the whole vocabulary in another form than `tokenizer.json`."""
 
+# Settings of generation: those that hold without some tokens, and those that do not.
+_NAMING = ("suppress_tokens", "begin_suppress_tokens", "bad_words_ids", "lang_to_id", "task_to_id")
+_REFUSED = ("force_words_ids", "sequence_bias", "forced_decoder_ids")
+
 
 @dataclass(frozen=True)
 class Size:
@@ -217,11 +221,14 @@ def trim(
 
     Kept are the tokens of the text, special and added ones, single characters, and what merges
     of a BPE pass through on the way to a kept token: texts of the same words give the same tokens,
-    under new ids, and the same outputs.
+    under new ids, and the same outputs. So are ids that a configuration names though the tokenizer
+    has no such token, behind all others; settings of generation that suppress tokens or name
+    languages are renumbered too.
 
     Raises:
         TypeError: If the tokenizer is no fast one of unigrams, BPE, WordPiece or whole words.
-        ValueError: If the text has no tokens.
+        ValueError: If the text has no tokens, or a setting of generation names tokens in a way that
+            is not understood.
     """
     size = chosen_tables(model, None)[0].weight.shape[0]
     counts = count_tokens(tokenizer, lines, size)
@@ -231,8 +238,15 @@ def trim(
     state = json.loads(backend.to_str())
     used = {*counts.nonzero().flatten().tolist(), *tokenizer.all_special_ids}
     used |= {token["id"] for token in state["added_tokens"]}
-    used |= {id_ for _, _, ids in _ids_of(model.config) for id_ in ids}
+    generation = getattr(model, "generation_config", None)
+    for setting in _REFUSED:
+        if getattr(generation, setting, None):
+            raise ValueError(f"generation_config.{setting} names tokens: set it to None to trim.")
+    configs = [config for config in (model.config, generation) if config is not None]
+    named = {id_ for config in configs for _, _, ids in _ids_of(config) for id_ in ids}
+    used |= named
     kept = [id_ for id_ in _trim_tokenizer(state, used) if id_ < size]
+    kept += sorted(named & set(range(size)) - set(kept))
     place = {old: new for new, old in enumerate(kept)}
     return _trimmed_model(model, size, kept, place), _rebuilt(tokenizer, state, place)
 
@@ -310,7 +324,7 @@ def _ids_of(config: Any) -> Iterator[tuple[dict[str, Any], str, list[int]]]:  # 
     for key, value in vars(config).items():
         if hasattr(value, "to_dict"):
             yield from _ids_of(value)
-        elif key.endswith(("_token_id", "_token_ids")) and value is not None:
+        elif key.endswith(("_token_id", "_token_ids", "_token_index")) and value is not None:
             yield vars(config), key, value if isinstance(value, list) else [value]
 
 
@@ -331,7 +345,19 @@ def _trimmed_model(
         for owner, key, ids in list(_ids_of(config)) if config is not None else ():
             new_ids = [place.get(id_, id_) for id_ in ids]
             owner[key] = new_ids if isinstance(owner[key], list) else new_ids[0]
+        for key in _NAMING:
+            if ids := getattr(config, key, None):
+                setattr(config, key, _moved(ids, place) or None)
     return new
+
+
+def _moved(ids: Any, place: dict[int, int]) -> Any:  # noqa: ANN401
+    """New ids in a dictionary, or in a list of ids or of lists of them: without what is gone."""
+    if isinstance(ids, dict):
+        return {name: place[id_] for name, id_ in ids.items() if id_ in place}
+    parts = [part if isinstance(part, list) else [part] for part in ids]
+    moved = [[place[id_] for id_ in part] for part in parts if place.keys() >= {*part}]
+    return moved if isinstance(ids[0], list) else [id_ for part in moved for id_ in part]
 
 
 def _rebuilt(

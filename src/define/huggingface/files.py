@@ -81,15 +81,19 @@ def carry_files(source: str | os.PathLike, target: str | os.PathLike) -> list[st
     """Copies all that a checkpoint's folder holds besides the model's weights and configuration.
 
     Tokenizers, processors, chat templates, and the modules of sentence-transformers, some of which
-    have weights, in folders of their own.
+    have weights, in folders of their own. Folders in it that hold other models stay where they are:
+    checkpoints of a training, and what is written to one of them right now.
 
     Returns:
         The names of the files, relative to the folder.
     """
     source, target = Path(source), Path(target)
     names = []
+    models = {path.parent for path in source.rglob("config.json") if _is_models(path)} - {source}
     for path in sorted(source.rglob("*")):
         name = path.relative_to(source)
+        if models.intersection(path.parents):
+            continue
         own = len(name.parts) == 1 and (
             name.name in _OWN or name.suffix in _WEIGHTS or name.name.endswith(".index.json")
         )
@@ -98,6 +102,10 @@ def carry_files(source: str | os.PathLike, target: str | os.PathLike) -> list[st
             shutil.copyfile(path, target / name)
             names.append(str(name))
     return names
+
+
+def _is_models(config: Path) -> bool:
+    return config.is_file() and b'"model_type"' in config.read_bytes()
 
 
 def read_tokenizer(folder: str | os.PathLike, **options: Any) -> Any:  # noqa: ANN401

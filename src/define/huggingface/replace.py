@@ -71,7 +71,7 @@ def replace_embedding(
             know; or the embedding of another class.
         ValueError: If the model has no such table, uses it in a way that is not understood, or has
             an embedding of this package already; if the embedding has another size or padding; if
-            there is no head to tie.
+            there is no head to tie, or `tie` is none of the above.
 
     Example:
         >>> from functools import partial
@@ -91,6 +91,8 @@ def replace_embedding(
     """
     if not isinstance(model, PreTrainedModel):
         raise TypeError(f"model must be a PreTrainedModel, not {type(model).__name__}.")
+    if tie not in (None, False, True, "embedding"):
+        raise ValueError(f'{tie=} must be True (the Map), False, "embedding", or left out.')
     name = type(model).__name__
     if places_of(model):
         found = type(places_of(model)[0].embedding(model)).__name__

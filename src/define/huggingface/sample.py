@@ -111,8 +111,10 @@ def read_sample(
             if causal:
                 logits = cast(Any, model)(**batch).logits[:, :-1].float()
                 targets, seen = batch["input_ids"][:, 1:], mask[:, 1:].bool()
-                nll = torch.nn.functional.cross_entropy(logits[seen], targets[seen])
-                total, count = total + float(nll) * int(seen.sum()), count + int(seen.sum())
+                nll = torch.nn.functional.cross_entropy(
+                    logits[seen], targets[seen], reduction="sum"
+                )
+                total, count = total + float(nll), count + int(seen.sum())
     perplexity = exp(min(total / count, 700)) if count else None
     return Readings(perplexity, torch.cat(vectors))
 
