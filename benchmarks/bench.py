@@ -6,7 +6,8 @@
 
 Each round runs all candidates of a section on the same batch; what counts is the median, over the
 rounds, of a candidate's processor time over the reference's, with quartiles. Prints Markdown and
-writes it to `bench.md`, with all numbers and the machine in `bench.json`, in the folder `--output`.
+writes it to `bench.md`, with all numbers and the machine in `bench.json`, in the folder `--output`:
+after each section, so that one that fails costs itself alone.
 """
 
 import argparse
@@ -22,6 +23,8 @@ from typing import Any
 
 import torch
 from sections import SECTIONS, Section
+
+from define.files import write_text
 
 __all__ = ["machine", "main", "measure", "table"]
 
@@ -100,9 +103,12 @@ def table(title: str, note: str, found: dict[str, dict[str, float]]) -> str:
     return "\n".join(lines)
 
 
-def run(names: Iterable[str], full: bool, rounds: int | None) -> tuple[str, dict[str, Any]]:
-    """Measures sections; their Markdown and numbers."""
-    texts, numbers = [], {"machine": machine(), "full": full, "sections": {}}
+def run(names: Iterable[str], full: bool, rounds: int | None, folder: Path) -> None:
+    """Measures sections, and writes what is known after each."""
+    described = machine()
+    print(", ".join(f"{key} {value}" for key, value in described.items()), "\n", file=sys.stderr)
+    texts = ["\n".join(f"- {key}: {value}" for key, value in described.items())]
+    numbers: dict[str, Any] = {"machine": described, "full": full, "sections": {}}
     for name in names:
         makers: list[Callable[[], Section]] = SECTIONS[name](full)
         for make in makers:
@@ -112,7 +118,8 @@ def run(names: Iterable[str], full: bool, rounds: int | None) -> tuple[str, dict
             texts.append(table(section.title, section.note, found))
             print(texts[-1], "\n", flush=True)
             numbers["sections"][section.title] = {"summary": found, "seconds": times}
-    return "\n\n".join(texts), numbers
+            write_text(folder / "bench.json", json.dumps(numbers, indent=1))
+            write_text(folder / "bench.md", "\n\n".join(texts) + "\n")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -133,13 +140,8 @@ def main(arguments: list[str] | None = None) -> None:
     options.output.mkdir(parents=True, exist_ok=True)  # before an hour is spent
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    described = machine()
-    print(", ".join(f"{key} {value}" for key, value in described.items()), "\n", file=sys.stderr)
     with torch.device(options.device):
-        text, numbers = run(dict.fromkeys(options.only), options.full, options.rounds)
-    (options.output / "bench.json").write_text(json.dumps(numbers, indent=1), "utf-8")
-    head = "\n".join(f"- {key}: {value}" for key, value in described.items())
-    (options.output / "bench.md").write_text(f"{head}\n\n{text}\n", "utf-8")
+        run(dict.fromkeys(options.only), options.full, options.rounds, options.output)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from widths import widths_for_share
 
 from define import DeFINE, RoundedEmbedding, fit_embedding
 from define.compression import compress_table, stored_bytes
+from define.files import write_text
 
 Made = tuple[Tensor, int]  # what stands for the table, and its bytes
 Method = Callable[[Tensor, Tensor, int], Made | None]
@@ -270,16 +271,23 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="file for all rows")
     arguments = parser.parse_args()
+    if not all(0 < share <= 1 for share in arguments.shares):
+        parser.error(f"--shares {arguments.shares} must be above 0 and at most 1.")
     torch.set_num_threads(1)
     torch.manual_seed(arguments.seed)
+    found: list[dict[str, object]] = []
+
+    def write() -> None:
+        if arguments.json:
+            write_text(arguments.json, json.dumps(found, indent=2) + "\n")
+
+    write()  # before hours are spent
     task = TASKS[arguments.task](arguments.data, arguments.pairs)
     print(json.dumps({"method": "uncompressed", **task.scores(task.table)}), flush=True)
-    found = []
     for row in measured(task, arguments.methods, arguments.shares, arguments.power):
         found.append(row)
         print(json.dumps(row), flush=True)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(found, indent=2) + "\n", "utf-8")
+        write()
 
 
 if __name__ == "__main__":

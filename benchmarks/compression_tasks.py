@@ -97,7 +97,7 @@ def traced_metric(model: Any, tokenizer: Any, text: list[str]) -> Tensor:  # noq
     from define.huggingface import find_tables
     from define.huggingface.sample import sensitivity
 
-    return sensitivity(model, find_tables(model), tokenizer, text[:: len(text) // 500])[0]
+    return sensitivity(model, find_tables(model), tokenizer, text[:: max(1, len(text) // 500)])[0]
 
 
 class Sentences(_Pairs):

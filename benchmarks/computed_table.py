@@ -15,6 +15,7 @@ import resource
 import statistics
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 
 import torch
 from torch import nn
@@ -79,25 +80,15 @@ def make_step(kind: str, settings: argparse.Namespace) -> Callable[[], None]:
 
 
 def memory(kind: str, settings: argparse.Namespace) -> float:
-    """MiB that steps need at most, measured in a process of its own."""
-
-    def measure(queue: multiprocessing.Queue) -> None:
-        # Large blocks go back to the system as soon as they are free: what is held is seen.
-        ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, 2**16)
-        torch.set_num_threads(settings.threads)
-        step = make_step(kind, settings)
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        for _ in range(3):
-            step()
-        queue.put((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
-
-    context = multiprocessing.get_context("fork")
-    queue = context.Queue()
-    process = context.Process(target=measure, args=(queue,))
-    process.start()
-    used = queue.get()
-    process.join()
-    return used
+    """MiB that steps need at most, for a process of its own."""
+    # Large blocks go back to the system as soon as they are free: what is held is seen.
+    ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, 2**16)
+    torch.set_num_threads(settings.threads)
+    step = make_step(kind, settings)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for _ in range(3):
+        step()
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
 
 
 def main() -> None:
@@ -116,9 +107,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=11)
     parser.add_argument("--threads", type=int, default=1)
     settings = parser.parse_args()
-    used = {kind: memory(kind, settings) for kind in HEADS}  # before threads of our own
-    torch.set_num_threads(settings.threads)
+    if settings.tokens % settings.length:
+        parser.error(f"--length {settings.length} must divide --tokens {settings.tokens}.")
     heads = HEADS if settings.cutoffs else ("map", "embedding", "stored")
+    used = {}
+    for kind in heads:  # before threads of our own
+        with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as process:
+            used[kind] = process.submit(memory, kind, settings).result()
+    torch.set_num_threads(settings.threads)
     steps = {kind: make_step(kind, settings) for kind in heads}
     times: dict[str, list[float]] = {kind: [] for kind in heads}
     for turn in range(settings.steps + 1):

@@ -16,6 +16,7 @@ import time
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -95,6 +96,14 @@ def work(pipe: Connection, name: str, options: argparse.Namespace) -> None:
     pipe.send(peak_memory(device))
 
 
+def answer(pipe: Connection, name: str) -> Any:  # noqa: ANN401
+    """What a process sends; the end of all, if it has ended."""
+    try:
+        return pipe.recv()
+    except EOFError:
+        raise SystemExit(f"{name}: its process ended; for lack of memory?") from None
+
+
 def main() -> None:
     """Prints times, their ratio and peak memory."""
     parser = argparse.ArgumentParser(
@@ -118,6 +127,8 @@ def main() -> None:
         help="that of the recipes, or torch's ordinary Adam, which favours small tables",
     )
     options = parser.parse_args()
+    if options.rounds < 1:
+        parser.error(f"--rounds {options.rounds} must be at least 1.")
     draw = torch.Generator().manual_seed(0)
     weights = frequencies(options.counts)
     context = multiprocessing.get_context("spawn")
@@ -125,8 +136,9 @@ def main() -> None:
     for name in options.rows:
         ours, theirs = context.Pipe()
         context.Process(target=work, args=(theirs, name, options), daemon=True).start()
+        theirs.close()  # else nobody would learn that the process has ended
         workers[name] = ours
-    totals = {name: pipe.recv() for name, pipe in workers.items()}
+    totals = {name: answer(pipe, name) for name, pipe in workers.items()}
 
     times: dict[str, list[tuple[float, ...]]] = {name: [] for name in workers}
     for turn in range(options.rounds + 2):
@@ -135,7 +147,7 @@ def main() -> None:
         ids = ids.view(options.batch_size, -1)
         for name, pipe in workers.items():
             pipe.send((ids[:, :-1].numpy(), ids[:, 1:].numpy()))
-            parts = pipe.recv()
+            parts = answer(pipe, name)
             if turn > 1:  # the first rounds warm up, and have no whole memory
                 times[name].append(parts)
     print(
@@ -148,7 +160,7 @@ def main() -> None:
     medians = []
     for name, pipe in workers.items():
         pipe.send(None)
-        memory = pipe.recv()
+        memory = answer(pipe, name)
         forward, backward, update = (
             statistics.median(part) for part in zip(*times[name], strict=True)
         )
