@@ -2,11 +2,14 @@ import pytest
 import tiny_models
 import torch
 import transformers
+from families import V, tiny_model
+from test_compress import words
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from define.__main__ import main
-from define.huggingface.compress import trim
 from define.huggingface.sample import count_tokens
+from define.huggingface.trim import trim
+from define.huggingface.twins import output
 
 TEXT = [f"the {a}{b}ing of {b}{a}s and un{a}able {i}" for a in ("read", "jump", "lift") for b in
         ("walk", "sing", "drift") for i in range(20)]  # fmt: skip
@@ -74,6 +77,40 @@ def test_texts_of_kept_tokens_give_the_same_outputs_under_new_ids(kind):
         with torch.no_grad():
             torch.testing.assert_close(smaller(new).logits, model(old).logits[..., place])
         assert short.decode(new[0]) == tokenizer.decode(old[0])
+
+
+@pytest.mark.parametrize(
+    "kind", ["mbart", "pegasus", "mobilebert", "gemma3n_text", "clip_text_model"]
+)
+def test_all_that_has_a_place_for_each_token_is_cut(kind, tmp_path):
+    model, tokenizer = tiny_model(kind), words(V, unk_token="w0")
+    smaller, short = trim(model, tokenizer, ["w5 w61 w9", "w20 w7"])
+    old = torch.tensor([[9, 61, 7, 20, 5]])
+    new = torch.tensor([short("w9 w61 w7 w20 w5")["input_ids"]])
+    places = [int(token[1:]) for token in short.convert_ids_to_tokens(range(len(short)))]
+
+    def read(model, ids):
+        sides = ("input_ids", "decoder_input_ids")[: 1 + model.config.is_encoder_decoder]
+        return output(model, dict.fromkeys(sides, ids))
+
+    expected, found = read(model, old), read(smaller, new)
+    expected = expected if expected.shape == found.shape else expected[..., places]
+    torch.testing.assert_close(found, expected)
+    smaller.save_pretrained(tmp_path)
+    torch.testing.assert_close(read(type(smaller).from_pretrained(tmp_path), new), expected)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        ("fsmt", {}, "would not load: its configuration says another size of"),
+        ("encoder-decoder", {}, "EncoderDecoderModel cannot be cut by transformers"),
+        ("gemma3n_text", {"vocab_size_per_layer_input": 90}, "has 90 rows, not 100"),
+    ],
+)
+def test_what_cannot_be_cut_is_refused(kind, options, message):
+    with pytest.raises(ValueError, match=message):
+        trim(tiny_model(kind, **options), words(V, unk_token="w0"), ["w5 w61 w9"])
 
 
 def test_settings_that_name_tokens_follow_them(tmp_path):

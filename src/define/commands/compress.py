@@ -150,7 +150,7 @@ def _compress_model(arguments: "Namespace") -> list[str]:
     if arguments.keep_tokens_of is not None:
         if tokenizer is None:
             raise ValueError(f"--keep_tokens_of needs a tokenizer; {arguments.model} has none.")
-        from define.huggingface.compress import trim
+        from define.huggingface.trim import trim
 
         whole = len(tokenizer)
         text = (line for line in read_lines(arguments.keep_tokens_of) if line.strip())
@@ -205,7 +205,7 @@ def _compress_model(arguments: "Namespace") -> list[str]:
     new.save_pretrained(arguments.output)
     carried = carry_files(arguments.model, arguments.output)
     if arguments.keep_tokens_of is not None and tokenizer is not None:
-        from define.huggingface.compress import VOCABULARIES
+        from define.huggingface.trim import VOCABULARIES
 
         for name in carried:  # the old vocabulary, in whatever form
             if name.startswith(VOCABULARIES):
