@@ -11,6 +11,7 @@ from typing import Literal, cast, get_args
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
 __all__ = [
     "GroupLinear",
@@ -207,7 +208,8 @@ class HierarchicalGroupTransform(nn.Module):
         activation: Makes the elementwise activation after each layer.
         activate_last: Whether the last layer too has normalization, activation and dropout,
             instead of ending in a linear map.
-        norm: Makes the normalization before each activation from its width; none if omitted.
+        norm: Makes the normalization before each activation from its width, of each row by itself;
+            none if omitted.
         dropout: Dropout probability after each activation.
         std: Standard deviation of the input at initialization, and of what each layer gives to
             its activation.
@@ -215,7 +217,7 @@ class HierarchicalGroupTransform(nn.Module):
         dtype: Type of the parameters.
 
     Raises:
-        ValueError: If widths, groups and `skip` do not fit together.
+        ValueError: If widths, groups and `skip` do not fit together, or a norm joins rows.
         TypeError: If `activation` or `norm` is a module instead of making one.
 
     Shape:
@@ -299,6 +301,12 @@ class HierarchicalGroupTransform(nn.Module):
             parts += [activation(), nn.Dropout(dropout)]
             ends = activate_last or layer + 1 < len(widths)
             self.endings.append(nn.Sequential(*parts) if ends else nn.Identity())
+        for part in self.endings.modules():
+            if isinstance(part, _NormBase):
+                raise ValueError(
+                    f"{part} joins rows, but each must depend on itself alone: norm may be "
+                    "torch.nn.LayerNorm or torch.nn.RMSNorm."
+                )
         self.endings.to(device=device, dtype=dtype)
         self.reset_parameters()
 

@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from define.derivatives import check_first_derivative
+
 __all__ = ["mixed_lstm", "mixed_lstm_pays", "multiplies_bfloat16"]
 
 # Multiply-adds of a gate and time step below which torch's layer is faster: kernels are started
@@ -98,11 +100,9 @@ class _MixedLSTM(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *upstreams: Any) -> tuple[Tensor | None, ...]:  # noqa: ANN401
-        if torch.is_grad_enabled():  # by create_graph; once_differentiable would let it pass
-            raise RuntimeError(
-                "An LSTM with products in bfloat16 has first derivatives only, not under "
-                "create_graph=True; take higher ones outside of autocast."
-            )
+        check_first_derivative(
+            "An LSTM with products in bfloat16", "take higher ones outside of autocast"
+        )
         x, weight_ih, weight_hh, gates, cells, squashed, reads = ctx.saved_tensors
         grad_outputs, grad_c = upstreams[0], upstreams[1].clone()
         weight_hh = weight_hh.T.contiguous().T  # read along its rows, the product is faster

@@ -47,6 +47,17 @@ def test_a_backbone_gives_a_vector_a_step_and_a_state(make, batch, time):
     assert y.shape == (batch, time, backbone.output_size)
 
 
+class Nested(Backbone):
+    def segment(self, x, state):
+        return x, [{"x": x}, (x, None)]
+
+
+def test_a_state_of_any_structure_carries_no_gradient():
+    _, [first, (second, nothing)] = Nested(6, 6)(torch.randn(2, 3, 6, requires_grad=True))
+    assert nothing is None
+    assert not first["x"].requires_grad and not second.requires_grad
+
+
 @backbones
 @pytest.mark.parametrize("cuts", [(3, 4), (1, 6), (2, 2, 3), (3, 0, 4)])
 def test_segments_with_carried_state_are_one_whole(make, cuts):

@@ -1,7 +1,9 @@
 """Input and output that read the rows of one unit: made once a step, the same as by themselves."""
 
 import copy
+import gc
 import pickle
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -12,8 +14,16 @@ from laws import gradients, randomize
 from makers import EMBEDDINGS, OURS, M, V, adaptive, define, of_adaptive
 from torch import nn
 from torch.testing import assert_close
+from torch.utils.checkpoint import checkpoint
 
-from define import LSTM, AdaptiveSoftmax, DeFINE, LanguageModel, TiedSoftmax
+from define import (
+    LSTM,
+    AdaptiveSoftmax,
+    DeFINE,
+    LanguageModel,
+    ProjectedEmbedding,
+    TiedSoftmax,
+)
 from define.dropout import drop_words
 from define.embedding import shared
 
@@ -144,6 +154,8 @@ CHANGES = {
     "through data": lambda e: e.map.weight.data.mul_(2),
     "set_rows": lambda e: e.set_rows(torch.tensor([2]), torch.ones(1, M)),
     "type": lambda e: e.double(),
+    "padding": lambda e: setattr(e, "padding_idx", 5),
+    "attribute": lambda e: setattr(e.expand.endings[0][0], "approximate", "tanh"),
     "module": lambda e: e.expand.endings[0].__setitem__(0, nn.Tanh().eval()),
     "hook": lambda e: e.reduce.register_forward_hook(lambda *given: 2 * given[-1]),
 }
@@ -257,6 +269,88 @@ def test_dropout_of_the_unit_is_one_for_input_and_output():
             values.append((embedding(ids) * weights).sum())
             parameter -= sign * step
     assert_close(gradient @ step, (values[0] - values[1]) / 2, rtol=1e-5, atol=1e-9)
+
+
+def test_nothing_outlives_a_model_whose_step_was_broken_off():
+    embedding = of_adaptive(define, V, M)
+    TiedSoftmax(embedding)
+    rows = embedding(torch.arange(V))  # no gradient of them is ever taken
+    held = [weakref.ref(part) for part in (embedding, embedding.map, embedding.map.tables[0])]
+    del embedding, rows
+    gc.collect()
+    assert [part() for part in held] == [None] * 3
+
+
+def test_a_hook_of_a_parameter_sees_the_whole_gradient_once():
+    embedding, ids = randomize(define(V, M, **LIKE)), torch.randint(V, (40,))
+    TiedSoftmax(embedding)
+    embedding(ids).square().sum().backward()
+    expected = embedding.reduce.weight.grad.clone()
+    embedding.zero_grad()
+    seen = []
+    embedding.reduce.weight.register_hook(lambda gradient: seen.append(gradient) or 2 * gradient)
+    embedding(ids).square().sum().backward()
+    assert_close(seen, [expected])
+    assert_close(embedding.reduce.weight.grad, 2 * expected)
+
+
+def test_ids_that_change_before_the_gradient_is_taken_are_refused():
+    embedding, ids = define(V, M), torch.arange(V)
+    TiedSoftmax(embedding)
+    rows = embedding(ids)
+    ids.zero_()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        rows.sum().backward()
+
+
+def test_gradients_of_many_chunks_in_bfloat16_add_up():
+    size = 3000
+    embedding = ProjectedEmbedding(size, 4, map=4).bfloat16()
+    nn.init.uniform_(embedding.map.weight)
+    upstream = torch.full((size, 4), 0.01, dtype=torch.bfloat16)
+    rows = embedding.map.weight.double().sum(0)
+    embedding.made_rows().backward(upstream)
+    expected = rows.expand(4, 4) * upstream[0, 0].double()
+    got = embedding.projection.weight.grad[0].double()
+    assert (got - expected).norm() < 0.02 * expected.norm()
+
+
+@pytest.mark.parametrize("use_reentrant", [False, True])
+def test_a_checkpointed_look_up_has_the_gradients_of_one_that_is_not(use_reentrant):
+    embedding = randomize(define(V, M, dropout=0.5, **LIKE))
+    head, ids = TiedSoftmax(embedding, bias=False), torch.randint(V, (40,))
+    anchor, parameter = torch.zeros(1, **LIKE, requires_grad=True), embedding.expand.linears[0].bias
+
+    def loss():
+        torch.manual_seed(5)
+        rows = checkpoint(
+            lambda anchor: F.dropout(embedding(ids), 0.5) + anchor,
+            anchor,
+            use_reentrant=use_reentrant,
+        )
+        return head(rows, ids).sum()
+
+    for mode in (True, False):
+        embedding.train(mode)
+        loss().backward()
+        gradient, parameter.grad = parameter.grad.clone(), None
+        step, values = 1e-6 * torch.randn_like(parameter), []
+        for sign in (1, -1):
+            with torch.no_grad():
+                parameter += sign * step
+            values.append(loss().detach())
+            with torch.no_grad():
+                parameter -= sign * step
+        assert_close(gradient @ step, (values[0] - values[1]) / 2, rtol=1e-5, atol=1e-9)
+
+
+def test_rows_of_a_map_that_look_ups_shorten_are_those_of_a_look_up():
+    map = nn.Embedding(V, 8, max_norm=0.5)
+    embedding, ids = ProjectedEmbedding(V, M, map=map), torch.arange(V)
+    TiedSoftmax(embedding)
+    rows = embedding(ids)
+    assert_close(map.weight.norm(dim=1), torch.full((V,), 0.5))
+    assert_close(rows, embedding.weight)
 
 
 def test_words_are_dropped_from_the_input_alone():

@@ -11,8 +11,10 @@ from torch.testing import assert_close
 
 from define import (
     AdaptiveSoftmax,
+    DeFINE,
     Embedding,
     HashEmbedding,
+    ProjectedEmbedding,
     RoundedEmbedding,
     TiedSoftmax,
     fit_embedding,
@@ -86,6 +88,13 @@ def test_it_starts_from_a_trained_table(make):
     if cls is not nn.Embedding:
         low = cls.from_pretrained(table.bfloat16(), padding_idx=4, **describe_free(options))
         assert low.weight.dtype == torch.bfloat16
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("cls", [DeFINE, ProjectedEmbedding])
+def test_what_is_no_table_is_nothing_to_start_from(cls):
+    with pytest.raises(ValueError, match=r"embeddings \(16,\) must be a table"):
+        cls.from_pretrained(torch.randn(M), map=8)
 
 
 def describe_free(options):

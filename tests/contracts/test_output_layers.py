@@ -203,6 +203,22 @@ def test_a_graph_that_is_kept_gives_its_gradients_again(make):
 
 
 @heads
+def test_the_transforms_of_torch_take_a_head(make):
+    model, hidden, targets = example(make, 4)
+    expected = torch.autograd.grad(model["head"](hidden, targets).sum(), hidden)[0]
+    got = torch.func.grad(lambda hidden: model["head"](hidden, targets).sum())(hidden)
+    assert_close(got, expected)
+
+
+@heads
+def test_autocast_leaves_float64_as_it_is(make):
+    model, hidden, targets = example(make, 4)
+    expected = model["head"](hidden, targets)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert_close(model["head"](hidden, targets), expected)
+
+
+@heads
 def test_second_derivatives_are_refused(make):
     model, hidden, targets = example(make, 4)
     nll = model["head"](hidden, targets)

@@ -46,6 +46,8 @@ def test_repeated_rows_are_computed_once_until_something_changes():
     computed.clear()
     assert_close(embedding(ids), embedding.whole_table()[ids])
     assert {5, 7, 9} <= set(computed)
+    embedding.padding_idx = 7
+    assert_close(embedding(ids), embedding.whole_table()[ids])
 
 
 @torch.no_grad()

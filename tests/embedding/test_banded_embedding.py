@@ -57,6 +57,12 @@ def test_each_part_is_read_by_itself():
     assert {id(p) for p in unit_parameters(banded)} == unit
 
 
+def test_one_part_is_a_banded_embedding_too():
+    embedding = BandedEmbedding(9, 8, parts=[small_define(9)])
+    ids = torch.randint(9, (2, 5))
+    assert_close(torch.func.vmap(embedding)(ids), embedding(ids))
+
+
 def test_an_output_layer_reads_what_a_part_computes_or_its_map():
     parts = [nn.Embedding(5, 8, **LIKE), small_define(7), small_define(9)]
     banded = randomize(BandedEmbedding(21, 8, parts=parts))

@@ -132,6 +132,9 @@ def test_expand_has_the_schedules_asked_for():
         ({"map": 0}, "map=0"),
         ({"std": -1.0}, "std=-1.0"),
         ({"std": float("nan")}, "std=nan"),
+        ({"norm": nn.BatchNorm1d}, r"BatchNorm1d\(.* joins rows.* torch.nn.LayerNorm"),
+        ({"norm": nn.InstanceNorm1d}, r"InstanceNorm1d\(.* joins rows"),
+        ({"activation": lambda: nn.Sequential(nn.LazyBatchNorm1d(), nn.ReLU())}, "BatchNorm"),
     ],
 )
 def test_a_unit_that_cannot_be_is_refused_with_its_values(options, message):
@@ -165,6 +168,7 @@ def test_groups_that_do_not_fit_name_what_would(map, max_groups, depth):
         ({"activation": "relu"}, "activation='relu' must be a class or function .* torch.nn.GELU"),
         ({"norm": "layer"}, "norm='layer' must be a class or function .* torch.nn.LayerNorm"),
         ({"map": "16"}, "map='16' must be a width"),
+        ({"map": lambda v, n: "16"}, "map='16' must be a width"),
     ],
 )
 def test_what_is_of_another_kind_is_refused_in_our_words(options, message):

@@ -127,6 +127,16 @@ def test_a_resized_one_keeps_its_rows(centres):
         assert torch.equal(other.weight, embedding.weight)
 
 
+def test_what_was_read_in_inference_mode_can_be_trained():
+    ids = torch.arange(11)
+    embedding = RoundedEmbedding(11, 37, bits=[[3, 0, 5]], group_size=15)  # of no other test
+    with torch.inference_mode():
+        rows = embedding(ids)
+    embedding(ids).square().sum().backward()
+    assert_close(embedding(ids), rows.clone())
+    assert embedding.deviations.grad.any()
+
+
 def test_define_computes_its_rows_from_a_rounded_map():
     rows = table()
     weights = 1 / torch.arange(1.0, 501)

@@ -184,6 +184,9 @@ def test_nothing_can_be_generated_from_nothing_or_with_nonsense():
         model.generate(torch.zeros(1, 1, dtype=torch.int64), 3, top_k=0)
     with pytest.raises(ValueError, match="max_new_tokens=-1"):
         model.generate(torch.zeros(1, 1, dtype=torch.int64), -1)
+    for wrong in (-1, V):
+        with pytest.raises(ValueError, match=rf"banned=\[{wrong}\] must be ids within {V}"):
+            model.generate(torch.zeros(1, 1, dtype=torch.int64), 1, banned=[wrong])
 
 
 @models

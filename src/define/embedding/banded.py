@@ -55,8 +55,9 @@ class Banded(Embedding):
         # Every band for every id. Ids outside of the vocabulary stay so in the bands at its ends.
         total = None
         for b, (start, stop) in enumerate(self.ranges()):
-            last = None if stop == self.num_embeddings else stop - start - 1
-            inner = (ids - start).clamp(min=0 if start else None, max=last)
+            inner = ids - start
+            inner = inner.clamp_min(0) if start else inner
+            inner = inner.clamp_max(stop - start - 1) if stop < self.num_embeddings else inner
             outside = (ids < start) | (ids >= stop)
             rows = self.band_rows(b, inner).masked_fill(outside[:, None], 0.0)
             total = rows if total is None else total + rows

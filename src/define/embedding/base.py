@@ -1,5 +1,6 @@
 """What embeddings share: the contract of `torch.nn.Embedding`, computed once per distinct id."""
 
+import copy
 from itertools import chain, pairwise
 from typing import Any
 
@@ -12,7 +13,7 @@ from define.embedding.contract import Band, Layer, Member, check_ids
 from define.embedding.distinct import distinct_ids
 from define.embedding.readonly import ReadOnly, refusal
 from define.embedding.row_cache import RowCache
-from define.embedding.shared import StepCache, in_chunks, is_bare, look_up
+from define.embedding.shared import StepCache, in_chunks, is_bare, is_checkpointed, look_up
 from define.embedding.tables import check_padding, check_sizes, evaluating, table_size
 from define.embedding.tracing import is_traced
 
@@ -96,7 +97,9 @@ class Embedding(Member):
             elif self._row_cache is not None and not self.training:
                 if (found := self._row_cache.look_up(self, ids)) is not None:
                     return found
-        stops = self.shared_stops if bare else ()
+        # Of rows that a checkpoint makes again, those with dropout are made by themselves: another
+        # reader's would leave random numbers undrawn.
+        stops = self.shared_stops if bare and not (is_checkpointed() and self.draws()) else ()
         if stops == (self.num_embeddings,) and ids.numel():
             return look_up(ids, self.made_rows())
         distinct, positions = distinct_ids(ids, self.num_embeddings)
@@ -165,13 +168,22 @@ class Embedding(Member):
     def range_rows(self, start: int, stop: int) -> Float[Tensor, "rows features"]:
         """Makes a range of the table's rows in the present mode, in chunks."""
         return in_chunks(
-            self.padded_rows,
+            self.keeping_nothing().padded_rows,
             self._ids(stop, start),
             None,
             list(self.parameters()),
             draws=self.draws(),
             numbers=self.numbers_per_row(),
         )
+
+    def keeping_nothing(self) -> "Embedding":
+        """Itself without kept rows: what rows need for their gradient must not lead back to them.
+
+        torch would never free such a cycle.
+        """
+        twin = copy.copy(self)
+        twin._made, twin._row_cache = StepCache(), None
+        return twin
 
     def draws(self) -> bool:
         """Whether a part in training mode draws random numbers: dropout, or what is not known."""
@@ -202,8 +214,8 @@ class Embedding(Member):
 
         In evaluation and without gradient alone; in training every row is computed anew. It takes
         4 m bytes for each of `capacity` rows of float32, and 4 for each of the V ids; neither is
-        saved. The oldest rows make room for new ones, and all are let go when a parameter or a
-        buffer changes.
+        saved. The oldest rows make room for new ones, and all are let go when anything that they
+        depend on changes, but for what is written through `.data`.
 
         Args:
             capacity: Rows kept: more than a batch has distinct ids. 0 ends it.
@@ -232,7 +244,8 @@ class Embedding(Member):
     @torch.no_grad()
     def to_embedding(self) -> nn.Embedding:
         """The trained table as a plain `torch.nn.Embedding`: inference costs one look-up."""
-        table = self.whole_table()
+        with torch.autocast(self._ids(0).device.type, enabled=False):
+            table = self.whole_table()
         return nn.Embedding.from_pretrained(table, freeze=False, padding_idx=self.padding_idx)
 
     def __setattr__(self, name: str, value: Any) -> None:  # noqa: ANN401

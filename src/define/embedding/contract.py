@@ -138,6 +138,8 @@ class Member(nn.Module, ABC):
             ValueError: If the table is not finite or all zero, or does not fit `weights`.
             TypeError: If the class has no way to start from a table.
         """
+        if embeddings.dim() != 2:
+            raise ValueError(f"embeddings {tuple(embeddings.shape)} must be a table (V, m).")
         table = embeddings.detach()
         wide = table.to(
             torch.promote_types(table.dtype, torch.float32)

@@ -65,7 +65,7 @@ class DeFINE(FactorizedEmbedding):
             `embedding_dim` with a linear layer, and `expand_dim` is not used.
         reduce_map: Whether Reduce reads e_i beside the end of Expand.
         activation: Makes the activation of Expand's layers.
-        norm: Makes their normalization from a width; none if omitted.
+        norm: Makes their normalization from a width, of each row by itself; none if omitted.
         dropout: Dropout probability after each layer of Expand; it falls on token types.
         start: How the unit starts: drawn at random; as the identity of the Map, where
             `embedding_dim` is its width; or as a random projection of it. In the latter two

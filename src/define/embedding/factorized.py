@@ -74,7 +74,8 @@ class FactorizedEmbedding(Embedding):
         dtype: torch.dtype | None = None,
     ) -> None:
         if callable(map) and not isinstance(map, nn.Module):
-            map = map(num_embeddings, embedding_dim).to(device, dtype)
+            map = map(num_embeddings, embedding_dim)
+            map = map.to(device, dtype) if isinstance(map, nn.Module) else map
         if isinstance(map, nn.Module):
             size, width = table_size(map)
             if size != num_embeddings:
@@ -143,8 +144,10 @@ class FactorizedEmbedding(Embedding):
         return self.from_map(self.map(ids))
 
     def range_rows(self, start: int, stop: int) -> Float[Tensor, "rows features"]:
+        twin = cast(FactorizedEmbedding, self.keeping_nothing())
+
         def make(from_map: Callable[[Tensor], Tensor], ids: Tensor, e_i: Tensor) -> Tensor:
-            return self.without_padding(ids, from_map(e_i))
+            return twin.without_padding(ids, from_map(e_i))
 
         # What leaves a product out is used where it belongs to the `from_map` in force.
         own = next(kind for kind in type(self).__mro__ if "from_map" in vars(kind))
@@ -152,13 +155,13 @@ class FactorizedEmbedding(Embedding):
         # The Map's rows as a whole: a look-up in each chunk would have a gradient of its size.
         e_i = made_rows(self.map, stop, start)
         return in_chunks(
-            partial(make, self.from_map),
+            partial(make, twin.from_map),
             self._ids(stop, start),
             e_i,
             self.unit_parameters(),
             draws=self.draws(),
             numbers=self.numbers_per_row(),
-            again=partial(make, self.unseen_from_map if unseen else self.from_map),
+            again=partial(make, twin.unseen_from_map if unseen else twin.from_map),
         )
 
     def set_own_rows(self, ids: Tensor, rows: Tensor) -> None:

@@ -19,6 +19,7 @@ _TRIES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.15, 1.3, 1.5, 1.75, 2.1, 2.6, 3.2)  # 
 
 
 @lru_cache(maxsize=256)
+@torch.inference_mode(False)  # gradients may read them later
 def levels_of(
     columns: Columns, device: torch.device, dtype: torch.dtype
 ) -> tuple[Int[Tensor, " used"], Float[Tensor, " used"], Float[Tensor, " used"]]:
@@ -34,6 +35,7 @@ def levels_of(
 
 
 @lru_cache(maxsize=256)
+@torch.inference_mode(False)  # gradients may read them later
 def grid_of(
     classes: tuple[Columns, ...], device: torch.device, dtype: torch.dtype
 ) -> tuple[Float[Tensor, "classes columns"], Float[Tensor, "classes columns"]]:
@@ -46,6 +48,7 @@ def grid_of(
 
 
 @lru_cache(maxsize=256)
+@torch.inference_mode(False)  # gradients may read them later
 def part_of(columns: Columns, device: torch.device) -> slice | Tensor:
     """The columns that have bits: a slice, which needs no copy, where they are the first ones."""
     bits = columns.each()

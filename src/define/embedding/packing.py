@@ -35,6 +35,7 @@ class Columns(NamedTuple):
 
 
 @lru_cache(maxsize=256)
+@torch.inference_mode(False)  # gradients may read them later
 def _layout(columns: Columns, device: torch.device) -> tuple[Tensor, Tensor, Tensor, bool]:
     """Of each column that has bits: its first byte, its shift within it, and its mask.
 

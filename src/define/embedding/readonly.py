@@ -49,7 +49,8 @@ def refusal(name: str) -> str:
     return (
         f"weight of {name} is computed from its parameters, so that writing into it would change "
         "nothing. To set rows, call set_rows(ids, rows); to start from a trained table, make the "
-        "embedding with from_pretrained(table, ...); to draw it anew, call reset_parameters()."
+        "embedding with from_pretrained(table, ...); to draw it anew, call reset_parameters(); "
+        "to freeze it, call requires_grad_(False)."
     )
 
 

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+from weakref import ref
 
 import torch
 import torch.nn.functional as F
@@ -13,10 +14,11 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from define.embedding.contract import Member
 
-__all__ = ["StepCache", "in_chunks", "is_bare", "look_up"]
+__all__ = ["StepCache", "in_chunks", "is_bare", "is_checkpointed", "look_up"]
 
 _CHUNK = 2048  # rows made at a time
 _KEPT = 2**21  # numbers kept for the gradient; what is beyond is computed again
+_PLAIN = frozenset({bool, int, float, str, tuple, type(None)})
 
 _steps = 0  # of all optimizers
 
@@ -30,8 +32,14 @@ def _count_step(*_: object) -> None:
 register_optimizer_step_post_hook(_count_step)
 
 
-def _drop(values: dict[object, Tensor], name: object, _: Tensor) -> None:
-    values.pop(name, None)
+class _Values(dict[object, Tensor]):
+    """Tensors by their names. Their hooks know it weakly: torch would never free the cycle."""
+
+
+def _drop(values: "ref[_Values]", name: object, _: Tensor) -> None:
+    held = values()
+    if held is not None:
+        held.pop(name, None)
 
 
 def _version(tensor: Tensor) -> int:
@@ -43,8 +51,8 @@ class StepCache:
 
     Each is let go when its gradient has been taken, and all when anything changed that they depend
     on: a parameter (also in place, through `.data`, and by any optimizer of torch), whether it is
-    trained, a module, its mode or hooks, the type of autocast. Several threads may ask at once.
-    Copies of a module start without any.
+    trained, a module, its mode, hooks or attributes (numbers, names and tuples), the type of
+    autocast. Several threads may ask at once. Copies of a module start without any.
 
     Args:
         sums: Whether changes through `.data` are seen, at the price of reading all parameters.
@@ -56,27 +64,29 @@ class StepCache:
 
     def clear(self) -> None:
         """Lets everything go."""
-        self._held: tuple[Any, Any, dict[object, Tensor]] = (None, None, {})
+        self._held: tuple[Any, Any, _Values] = (None, None, _Values())
 
     def get(self, module: nn.Module, name: object, make: Callable[[], Tensor]) -> Tensor:
         """What `make` gives from a module under a name, made anew if it may have changed."""
-        parts, modules = [*module.parameters(), *module.buffers()], list(module.modules())
+        modules = list(module.modules())
+        slots = [slot for m in modules for slot in (m._parameters, m._buffers)]
+        parts = [part for slot in slots for part in slot.values() if part is not None]
         versions = [(id(p), p.data_ptr(), p.dtype, p.requires_grad, _version(p)) for p in parts]
         device = parts[0].device.type
         autocast = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device)
-        modes = [(id(m), m.training, *m._forward_hooks, *m._forward_pre_hooks) for m in modules]
+        looks = [(id(m), *m._forward_hooks, *m._forward_pre_hooks, *_plain(m)) for m in modules]
         grad = (torch.is_grad_enabled(), torch.is_inference_mode_enabled())
-        state = (versions, modes, autocast, grad, _steps, self._sums(parts, device, grad[0]))
+        state = (versions, looks, autocast, grad, _steps, self._sums(parts, device, grad[0]))
         held = self._held
         if held[0] != state:
             # Kept too, but for the owner: an id is another's as soon as its object is gone.
-            held = self._held = (state, (parts, modules[1:]), {})
+            held = self._held = (state, (parts, modules[1:]), _Values())
         values = held[-1]
         value = values.get(name)
         if value is None:
             value = values[name] = make()
             if value.requires_grad:
-                value.register_hook(partial(_drop, values, name))
+                value.register_hook(partial(_drop, ref(values), name))
         return value
 
     def _sums(self, parts: list[Tensor], device: str, grad: bool) -> list[float]:
@@ -91,6 +101,12 @@ class StepCache:
         return StepCache, (self._with_sums,)
 
 
+def _plain(module: nn.Module) -> list[object]:
+    """Attributes such as the mode and `padding_idx`; a tuple may hold what cannot be compared."""
+    values = [v for v in vars(module).values() if type(v) in _PLAIN]
+    return [id(v) if type(v) is tuple else v for v in values]
+
+
 def is_bare(module: nn.Module) -> bool:
     """Whether parameters may be read, and rows kept, without calling a module: no tool is between.
 
@@ -99,7 +115,8 @@ def is_bare(module: nn.Module) -> bool:
     return all(
         "forward" not in vars(part)  # accelerate's hooks
         and (part is module or not (part._forward_pre_hooks or part._forward_hooks))
-        and not hasattr(part, "unshard")  # FSDP2
+        and not hasattr(type(part), "unshard")  # FSDP2
+        and vars(part).get("max_norm") is None  # look-ups change the table
         and "_is_replica" not in vars(part)  # of nn.DataParallel, without parameters
         and (isinstance(part, Member) or type(part).__module__.startswith(("torch.nn.", "define.")))
         for part in module.modules()
@@ -183,13 +200,14 @@ class _Plan:
 
     def make(self) -> Tensor:
         rows, held, device = [], 0, self.device
+        most = 0 if is_checkpointed() else _KEPT
         with self.conditions():
             for chunk in self.chunks():
                 if self.draws:
                     gpu = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
                     self.random.append((torch.get_rng_state(), *gpu))
                 held += self.numbers * len(chunk[0])
-                if held > _KEPT:
+                if held > most:
                     rows.append(self.function(*chunk))
                     continue
                 with torch.enable_grad():
@@ -220,18 +238,36 @@ class _Plan:
                     made = (self.function if graph else self.again)(*chunk)
             sources = [*chunk[1:], *self.tensors[len(chunk) - 1 :]]
             asked = [sources[place] for place in wanted]
-            gradients = torch.autograd.grad(made, asked, given, None, graph, allow_unused=True)
+            with _without_hooks(asked):
+                gradients = torch.autograd.grad(made, asked, given, None, graph, allow_unused=True)
             for place, gradient in zip(wanted, gradients, strict=True):
                 if gradient is None:
                     continue
-                if found[place] and sources[place] is self.tensors[place]:
-                    found[place] = [found[place][0] + gradient]
-                else:  # of rows of its own
+                if sources[place] is not self.tensors[place]:  # rows of its own
                     found[place].append(gradient)
+                    continue
+                # In low precision, chunks would be lost in their sum.
+                wide = gradient.to(torch.promote_types(gradient.dtype, torch.float32))
+                found[place] = [sum(found[place], wide)]
         total: list[Tensor | None] = [None] * len(self.tensors)
         for place, parts in found.items():
-            total[place] = torch.cat(parts) if len(parts) > 1 else parts[0] if parts else None
+            if parts:
+                whole = torch.cat(parts) if len(parts) > 1 else parts[0]
+                total[place] = whole.to(self.tensors[place].dtype)
         return total
+
+
+@contextmanager
+def _without_hooks(tensors: Sequence[Tensor]) -> Iterator[None]:
+    """Lets no hook see the gradient of a chunk: it is called with that of all rows later."""
+    hooks = [(t._backward_hooks, dict(t._backward_hooks)) for t in tensors if t._backward_hooks]
+    for kept, _ in hooks:
+        kept.clear()
+    try:
+        yield
+    finally:
+        for kept, own in hooks:
+            kept.update(own)
 
 
 class _Made(torch.autograd.Function):
@@ -247,6 +283,12 @@ class _Made(torch.autograd.Function):
         return None, *ctx.plan.gradients(upstreams[0])
 
 
+def is_checkpointed() -> bool:
+    """Whether `torch.utils.checkpoint` counts what is saved for the gradient, to make it again."""
+    hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)  # pyright: ignore[reportAttributeAccessIssue]
+    return getattr(hooks and hooks[0], "__module__", None) == "torch.utils.checkpoint"
+
+
 def look_up(ids: Tensor, rows: Tensor) -> Tensor:
     """``rows[ids]`` with a gradient that is added to that of another reader in place.
 
@@ -258,12 +300,13 @@ def look_up(ids: Tensor, rows: Tensor) -> Tensor:
 class _LookUp(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, ids: Tensor, rows: Tensor) -> Tensor:  # noqa: ANN401
-        ctx.ids, ctx.shape = ids, rows.shape
+        ctx.save_for_backward(ids)
+        ctx.shape = rows.shape
         return F.embedding(ids, rows)
 
     @staticmethod
     def backward(ctx: Any, *upstreams: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
-        ids, values = ctx.ids.flatten(), upstreams[0].reshape(-1, ctx.shape[1])
+        ids, values = ctx.saved_tensors[0].flatten(), upstreams[0].reshape(-1, ctx.shape[1])
         if torch.is_grad_enabled():  # a second derivative is wanted
             return None, values.new_zeros(ctx.shape).index_add(0, ids, values)
         sparse = torch.sparse_coo_tensor(ids[None], values, ctx.shape, check_invariants=False)

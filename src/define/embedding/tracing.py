@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-__all__ = ["is_traced"]
+__all__ = ["is_traced", "is_transformed"]
 
 
 def is_traced(tensor: Tensor) -> bool:
@@ -14,7 +14,12 @@ def is_traced(tensor: Tensor) -> bool:
     """
     if torch.compiler.is_compiling() or tensor.is_meta:
         return True
-    return (
-        torch._C._functorch.maybe_current_level() is not None  # pyright: ignore[reportAttributeAccessIssue]
-        or torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE) is not None
-    )
+    fake = torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE)
+    return is_transformed() or fake is not None
+
+
+def is_transformed() -> bool:
+    """Whether code runs under a transform of `torch.func`."""
+    if torch.compiler.is_compiling():
+        return False
+    return torch._C._functorch.maybe_current_level() is not None  # pyright: ignore[reportAttributeAccessIssue]

@@ -5,10 +5,11 @@ from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 __all__ = ["Backbone"]
 
-State = Any  # each backbone has its own: a tensor, or tuples of tensors
+State = Any  # each backbone has its own: a tensor, or tuples, lists and dicts of tensors
 
 
 class Backbone(nn.Module, ABC):
@@ -48,10 +49,4 @@ class Backbone(nn.Module, ABC):
             input_size = self.input_size
             raise ValueError(f"x {tuple(x.shape)} must be (batch, time, {input_size=}).")
         y, state = self.segment(x, state)
-        return y, _detached(state)
-
-
-def _detached(state: State) -> State:
-    if isinstance(state, Tensor):
-        return state.detach()
-    return tuple(_detached(part) for part in state) if isinstance(state, tuple) else state
+        return y, tree_map_only(Tensor, Tensor.detach, state)

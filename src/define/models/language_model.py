@@ -115,6 +115,8 @@ class LanguageModel(nn.Module):
             raise ValueError(f"tokens {tuple(tokens.shape)} must hold at least one token a row.")
         if max_new_tokens < 0 or temperature < 0:
             raise ValueError(f"{max_new_tokens=} and {temperature=} must be at least 0.")
+        if not all(0 <= id_ < self.head.num_classes for id_ in banned):
+            raise ValueError(f"{banned=} must be ids within {self.head.num_classes}.")
         allowed = self.head.num_classes - len(set(banned))
         if banned and not 1 <= (1 if top_k is None else top_k) <= allowed:
             raise ValueError(f"{top_k=} must be at most the {allowed} ids that are not banned.")

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from define.embedding import made_rows
 from define.embedding.contract import check_ids
 from define.embedding.tables import check_sizes
+from define.embedding.tracing import is_transformed
 from define.softmax.chunked import IGNORED
 
 __all__ = ["OutputLayer"]
@@ -61,7 +62,8 @@ class OutputLayer(nn.Module, ABC):
         Raises:
             ValueError: If shapes do not fit.
             TypeError: If `targets` is not int64 or int32.
-            IndexError: If a target is neither a class nor `ignore_index` (checked on CPU only).
+            IndexError: If a target is neither a class nor `ignore_index` (checked on CPU only, not
+                under `torch.func`).
         """
         rows = self._rows(hidden)
         check_ids(targets, "targets")
@@ -71,7 +73,7 @@ class OutputLayer(nn.Module, ABC):
                 f"hidden {tuple(hidden.shape)}."
             )
         flat = targets.flatten().long()
-        if flat.device.type == "cpu":
+        if flat.device.type == "cpu" and not is_transformed():
             wrong = ((flat < 0) | (flat >= self.num_classes)) & (flat != self.ignore_index)
             if wrong.any():
                 num_classes = self.num_classes

@@ -5,7 +5,11 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+from define.derivatives import check_first_derivative
+from define.embedding.tracing import is_transformed
 
 __all__ = ["IGNORED", "chunked_nll", "chunks"]
 
@@ -37,7 +41,8 @@ def chunked_nll(
     Nothing of size (rows, V) is ever held. While the logits of a chunk are there, its gradients
     are taken too, so that no product is computed twice: they hold for any loss in which all rows
     have the same weight, such as a mean or a sum. For other losses the backward pass computes
-    them again. Logarithms and sums are taken in float32 or better. Only first derivatives.
+    them again. Logarithms and sums are taken in float32 or better. Only first derivatives, but for
+    the transforms of `torch.func`: they get the plain formula, logits and all.
 
     Args:
         hidden: (rows, n).
@@ -50,7 +55,11 @@ def chunked_nll(
         (rows,) negative log-likelihoods, float32 or better.
     """
     device, dtype = hidden.device.type, hidden.dtype
-    if torch.is_autocast_enabled(device):
+    if is_transformed():
+        logits = F.linear(hidden, weight, bias)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return F.cross_entropy(logits, targets, reduction="none", ignore_index=IGNORED)
+    if torch.is_autocast_enabled(device) and dtype != torch.float64:  # as autocast leaves it
         # Autograd functions are not autocast: the products run in the chosen type all the same.
         dtype = torch.get_autocast_dtype(device)
     with torch.autocast(device, enabled=False):
@@ -152,11 +161,7 @@ class _ChunkedNLL(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *upstreams: Any) -> tuple[Tensor | None, ...]:  # noqa: ANN401
-        if torch.is_grad_enabled():  # by create_graph; once_differentiable would let it pass
-            raise RuntimeError(
-                "The chunked loss has first derivatives only, not under create_graph=True; "
-                "take higher ones of log_prob."
-            )
+        check_first_derivative("The chunked loss", "take higher ones of log_prob")
         (upstream,) = upstreams
         hidden, weight, bias, targets = ctx.saved_tensors
         # Given away once: to a table of any size, one more of it matters. A graph that is kept for
