@@ -62,6 +62,12 @@ def test_the_mode_is_what_the_umask_gives(tmp_path):
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o640
 
 
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    file = tmp_path / "none" / "file"
+    with pytest.raises(FileNotFoundError, match=f"^{file} cannot be written: {file.parent} is no"):
+        write_text(file, "")
+
+
 def test_a_link_stays_a_link(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "file")
     write_bytes(tmp_path / "link", b"1")

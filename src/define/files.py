@@ -58,6 +58,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     if path.exists() and not path.is_file():
         yield path
         return
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path} cannot be written: {path.parent} is no folder.")
     for old in abandoned(path.parent, path.name):
         with suppress(OSError):  # of another user
             old.unlink()

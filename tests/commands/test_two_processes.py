@@ -90,6 +90,7 @@ def test_two_processes_share_the_columns(folder, tmp_path):
     assert [path.name for path in (run.path / "logs").iterdir()] == ["version_0"]
     saved = torch.load(run.checkpoint, weights_only=True)["processes"]
     assert not torch.equal(saved[0]["carried"][0][0], saved[1]["carried"][0][0])
+    assert not torch.equal(saved[0]["random"], saved[1]["random"])  # dropout of their own
 
 
 def test_two_killed_processes_resume(folder, tmp_path):

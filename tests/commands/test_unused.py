@@ -4,6 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
+import tiny_pairs
 from messages import failure
 from tiny import Killed, arguments
 
@@ -23,6 +24,7 @@ from define.training import Experiment
         (("analyze", "MODEL", "--split", "valid"), "--split valid is for runs"),
         (("analyze", "MODEL", "--data.path", "TEXT"), "is for runs"),
         (("cutoffs", "--data.path", "TEXT", "--width", 8, "--bands", 1), "--bands 1 must be at"),
+        (("cutoffs", "--data.path", "TEXT", "--width", 8, "--bands", 60), "at most 50 words"),
         (("compress", "TABLE", "--share", 0.5, "--accept"), "--accept is for models"),
         (("compress", "TABLE", "--share", 0.5, "--power", 1), "--power 1.0 is for the counts"),
         (("compress", "TABLE", "--share", 0.5, "--depth", 2), "--depth 2 is for a DeFINE"),
@@ -63,6 +65,10 @@ FROM_TEXT = ("--training.start_from_text", "true")
     [
         (("--data.size", "90"), "--data.size 90 has no effect: no tokenizer is learned."),
         (("--data.vocabulary", "WORDS", "--data.min_count", "2"), "the vocabulary is given"),
+        (
+            ("--data.tokenizer", "bpe", "--data.size", "40", "--data.max_size", "30"),
+            "--data.max_size 30 has no effect: it is for words, and these are subwords.",
+        ),
         ((*CUT, "--cutoffs", "[5]"), "--cutoffs [5] has no effect: the softmax is cut as"),
         (("--output_size", "6", "--narrow", "true", *CUT), "the last layer is 8 wide"),
         (("--output_size", "6"), "--hidden_size 8 has no effect: the only layer is 6 wide."),
@@ -72,6 +78,10 @@ FROM_TEXT = ("--training.start_from_text", "true")
             ("--start_from", "RUN", "--cutoffs", "[]", *FROM_TEXT),
             "has no effect: it starts from a run",
         ),
+        (
+            ("--cutoffs", "[]", "--dropout", "0.5"),
+            "--dropout 0.5 has no effect: it is between layers, and there is one.",
+        ),
     ],
 )
 def test_it_is_said_before_training(trained, tmp_path, cache, caplog, monkeypatch, options, said):
@@ -79,13 +89,41 @@ def test_it_is_said_before_training(trained, tmp_path, cache, caplog, monkeypatc
     words = shutil.copy(run.vocabulary, tmp_path)
     places = {"WORDS": words, "RUN": str(run.path)}
     options = [places.get(option, option) for option in options]
-    recipe = "penn-treebank-small" if "--start_from" in options else "text"
+    recipe = "penn-treebank-small" if "[]" in options else "text"
     command = [*arguments(folder, tmp_path / "run", recipe=recipe), *options]
     if "--embedding" in options:  # in place of the one there
         first = command.index("--embedding")
         del command[first : first + 10]
     stop_before_training(monkeypatch, command)
     assert any(said in message for message in caplog.messages)
+
+
+def test_of_the_width_of_a_map_that_is_given(trained, tmp_path, cache, caplog, monkeypatch):
+    sizes = ("--embedding_dim", "8", "--num_heads", "2", "--head_dim", "4", "--inner_dim", "8")
+    command = ["train", "wikitext-2-transformer-xl", "--data.path", str(trained[0]), *sizes]
+    command += ["--run", str(tmp_path / "run"), "--num_layers", "1", "--cutoffs", "[10,30]"]
+    command += ["--training.accelerator", "cpu", "--embedding", "torch.nn.Embedding"]
+    stop_before_training(monkeypatch, [*command, "--map_dim", "16"])
+    said = "--map_dim 16 has no effect: the embedding that is given has its own width."
+    assert said in caplog.messages
+
+
+def test_of_devices_that_somebody_else_gives(trained, tmp_path, cache, caplog, monkeypatch):
+    for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE", "TORCHELASTIC_RUN_ID"):
+        monkeypatch.setenv(name, "1")
+    command = [*arguments(trained[0], tmp_path / "run"), "--training.devices", "2"]
+    stop_before_training(monkeypatch, command)
+    said = "--training.devices 2 has no effect: whoever started this process gave it 1."
+    assert said in caplog.messages
+
+
+def test_of_subwords_that_are_given(tmp_path, cache, caplog, monkeypatch):
+    folder, file = tiny_pairs.write_pairs(tmp_path / "pairs"), tmp_path / "tokenizer.json"
+    tiny_pairs.pairs(folder).open().tokenizer.write(file)
+    command = tiny_pairs.arguments(folder, tmp_path / "run", "--data.tokenizer", str(file))
+    stop_before_training(monkeypatch, [*command, "--data.vocabulary_size", "60"])
+    said = "--data.vocabulary_size 60 has no effect: the tokenizer is given."
+    assert said in caplog.messages
 
 
 def test_all_that_has_an_effect_is_quiet(trained, tmp_path, cache, caplog, monkeypatch):

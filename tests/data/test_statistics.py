@@ -40,6 +40,7 @@ def test_subwords_count_the_same_text(tmp_path):
     parts = Text(tmp_path, tokenizer="bpe", size=16).open().statistics("valid")
     assert (words.words, words.characters) == (parts.words, parts.characters) == (10, 36)
     assert parts.tokens > words.tokens and parts.unknown == 0 == parts.replaced
+    assert parts.perplexity_per_word(1e300) == math.inf  # of a model that diverged
     # The same probability of the whole text.
     whole = 3.0**parts.tokens
     assert math.isclose(parts.perplexity_per_word(3.0) ** parts.words, whole)

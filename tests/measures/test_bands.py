@@ -5,7 +5,7 @@ import torch
 from tiny_runs import COUNTS, WIDTH, V, batches, language_model
 from torch import nn
 
-from define.measures import frequency_bands, token_nll
+from define.measures import frequency_bands, perplexity_of, token_nll
 
 
 def test_bands_by_hand():
@@ -33,6 +33,13 @@ def test_bands_add_up_to_the_whole():
 def test_a_band_without_tokens_has_no_perplexity():
     (band,) = frequency_bands(torch.tensor([], dtype=torch.int64), torch.tensor([]), torch.ones(3))
     assert band.tokens == 0 and math.isnan(band.perplexity)
+
+
+def test_a_loss_beyond_the_largest_float_is_infinite():
+    counts, targets = torch.ones(3), torch.tensor([0, 1])
+    (band,) = frequency_bands(targets, torch.tensor([1e4, 1e5]), counts)
+    assert band.perplexity == math.inf == perplexity_of(800.0)
+    assert perplexity_of(1.5) == math.exp(1.5) and math.isnan(perplexity_of(math.nan))
 
 
 def test_losses_of_a_model_leave_padding_out():

@@ -134,6 +134,16 @@ def test_a_new_part_is_a_section_of_page_markdown_and_json(subjects, tmp_path, m
     assert [run["width"] for run in json.loads((tmp_path / "numbers.json").read_text())] == [24, 24]
 
 
+def test_a_folder_that_cannot_be_is_said_before_anything_is_measured(
+    subjects, tmp_path, monkeypatch
+):
+    file = tmp_path / "file"
+    file.touch()
+    monkeypatch.setattr("define.report.parts.PARTS", None)
+    with pytest.raises(FileExistsError):
+        write_report(subjects[:1], file)
+
+
 def test_reports_need_runs_of_different_names_and_one_vocabulary(subjects, words, tmp_path):
     with pytest.raises(ValueError, match="no runs"):
         write_report([], tmp_path)

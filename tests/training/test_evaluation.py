@@ -1,4 +1,6 @@
 import math
+from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -73,3 +75,12 @@ def test_no_columns(trained):
     setting, run, _ = trained
     with pytest.raises(ValueError, match="batch_size=0"):
         setting.evaluate(batch_size=0)
+
+
+def test_a_model_that_diverged_is_measured(trained):
+    setting, _, _ = trained
+    diverged = replace(setting, model=deepcopy(setting.model))
+    with torch.no_grad():
+        for parameter in diverged.model.parameters():
+            parameter.mul_(1e4)
+    assert diverged.evaluate("test").perplexity == math.inf == diverged.perplexity("w01 w03")

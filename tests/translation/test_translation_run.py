@@ -7,10 +7,12 @@ import sys
 
 import pytest
 import sacrebleu
+import torch
 from tiny import arguments as language_arguments
 from tiny import cache_in, write_text
 from tiny_pairs import SIZE, SOURCE, TARGET, arguments, write_pairs
 
+from define import load
 from define.__main__ import main
 from define.data import Subwords
 from define.measures import RunSummary
@@ -100,6 +102,14 @@ def test_tables_of_both_languages_are_analyzed(folder, tmp_path):
     assert [len(found["translations"]) for found in numbers] == [10, 0]
     first, second = (found["map"]["words"] for found in numbers)  # the most frequent first
     assert first != second and set(first) == set(second)
+
+
+def test_a_model_that_diverged_is_measured(trained):
+    experiment = load(trained[1].path, data_path=trained[0]).experiment
+    with torch.no_grad():
+        for parameter in experiment.model.parameters():
+            parameter.mul_(1e4)
+    assert experiment.valid_perplexity() == math.inf
 
 
 def test_evaluate_gives_what_the_summary_says(trained, capsys):

@@ -16,11 +16,12 @@ def command(parser: ArgumentParser, args: list[str]) -> None:
     parser.add_class_arguments(AdaptiveSoftmaxCost)
     parser.add_argument("--bands", type=int, default=5, help="the most bands")
     settings = parser.parse_args(args)
-    if settings.bands < 2:
-        raise ValueError(f"--bands {settings.bands} must be at least 2: one band is not cut.")
     corpus = parser.instantiate(settings).data.open()
+    size = len(corpus.vocabulary)
+    if not 2 <= settings.bands <= size:
+        raise ValueError(f"--bands {settings.bands} must be at least 2 and at most {size} words.")
     cost = AdaptiveSoftmaxCost(**{f.name: settings[f.name] for f in fields(AdaptiveSoftmaxCost)})
-    full = float(cost.head(torch.tensor(len(corpus.vocabulary)), 0))
+    full = float(cost.head(torch.tensor(size), 0))
     rows = []
     for bands in range(2, settings.bands + 1):
         found = choose_cutoffs(corpus.counts, cost, bands)

@@ -42,10 +42,12 @@ def without_effect(
     cutoffs = getattr(head, "cutoffs", ())
     width = getattr(backbone, "output_size", None)
     placement = Placement.of(training)
-    given_words = data.get("vocabulary") or data.get("tokenizer")
+    words = "the vocabulary is given"
+    if not data.get("vocabulary"):
+        words = data.get("tokenizer") and "it is for words, and these are subwords"
     reasons = {
-        "data.max_size": given_words and "the vocabulary is given",
-        "data.min_count": given_words and "the vocabulary is given",
+        "data.max_size": words,
+        "data.min_count": words,
         "data.size": (data.get("tokenizer") != "bpe" or data.get("vocabulary"))
         and "no tokenizer is learned",
         "data.vocabulary_size": data.get("tokenizer") and "the tokenizer is given",
@@ -58,6 +60,9 @@ def without_effect(
         "hidden_size": settings.get("num_layers") == 1
         and width != settings.get("hidden_size")
         and f"the only layer is {width} wide",
+        "dropout": settings.get("num_layers") == 1
+        and None not in (settings.get("input_dropout"), settings.get("output_dropout"))
+        and "it is between layers, and there is one",
         "training.start_from_text": settings.get("start_from") and "it starts from a run",
         "training.unit_rate": not model.parameter_counts().unit
         and "no row of the embedding is computed",

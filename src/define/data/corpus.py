@@ -58,7 +58,9 @@ class Statistics:
 
     def perplexity_per_word(self, perplexity: float) -> float:
         """The same likelihood, spread over the words of the text; comparable across tokenizers."""
-        return perplexity ** (self.tokens / self.words)
+        # Tensors have no error where it is too large.
+        whole = torch.tensor(perplexity, dtype=torch.float64)
+        return whole.pow(self.tokens / self.words).item()
 
     def perplexity_per_character(self, perplexity: float) -> float:
         """The same likelihood, spread over the characters of the text."""

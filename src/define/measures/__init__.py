@@ -5,6 +5,7 @@ from define.measures.bands import (
     FrequencyBand,
     band_errors,
     frequency_bands,
+    perplexity_of,
     token_nll,
 )
 from define.measures.compare import comparison_table
@@ -48,6 +49,7 @@ __all__ = [
     "is_checkpoint",
     "layer_correlations",
     "nearest_neighbours",
+    "perplexity_of",
     "read_table",
     "shapes_only",
     "similarity",

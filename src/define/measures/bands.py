@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import exp, nan
+from math import exp, inf, nan
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ __all__ = [
     "band_errors",
     "frequency_bands",
     "perplexity",
+    "perplexity_of",
     "token_nll",
 ]
 
@@ -53,7 +54,12 @@ class FrequencyBand:
 def perplexity(bands: Sequence[FrequencyBand]) -> float:
     """Exp of the mean negative log-likelihood over some bands; NaN without tokens."""
     tokens = sum(band.tokens for band in bands)
-    return exp(sum(band.nll for band in bands) / tokens) if tokens else nan
+    return perplexity_of(sum(band.nll for band in bands) / tokens) if tokens else nan
+
+
+def perplexity_of(nll: float) -> float:
+    """Exp of a mean negative log-likelihood; infinite beyond the largest float, if diverged."""
+    return inf if nll > 709 else exp(nll)
 
 
 def frequency_bands(

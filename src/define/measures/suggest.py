@@ -125,7 +125,7 @@ def suggest(
         embedding_dim: Width m of the model.
         tokens: Training tokens that the model will see: those of the text times epochs.
         parameters: The most of embedding and tied output layer; the widths that were measured if
-            omitted.
+            omitted. What has more than a plain table is never suggested.
         backbone: Kind of the context model.
 
     Raises:
@@ -135,6 +135,7 @@ def suggest(
         sizes = f"{num_embeddings=} and {tokens=} must be at least 1"
         raise ValueError(f"{sizes}, {embedding_dim=} at least {_STEP}.")
     whole = num_embeddings * embedding_dim
+    parameters = None if parameters is None else min(parameters, whole)
     methods, shares, found = list(_methods(num_embeddings, embedding_dim)), None, []
     with shapes_only():
         if parameters is not None:
@@ -143,8 +144,7 @@ def suggest(
         near = _nearest(backbone, num_embeddings, tokens, shares)
         for method in methods:
             width = _width(method, near, parameters)
-            if width is not None:
-                count = method.size(width)
+            if width is not None and (count := method.size(width)) <= whole:
                 loss = _loss(method.name, near, count / whole)
                 suggestion = Suggestion(
                     method.name, str(method.call(width)), count, count / whole, loss

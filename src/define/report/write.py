@@ -63,6 +63,8 @@ def write_report(
     for subject in subjects:
         if subject.words != first.words:
             raise ValueError(f"{subject.name} has another vocabulary than {first.name}.")
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)  # before minutes are spent
     # A run is drawn alike in every figure, whichever runs a figure shows.
     kinds = [subject.summary.kind if subject.summary else subject.name for subject in subjects]
     request = Request(
@@ -93,8 +95,6 @@ def write_report(
         "settings": [(subject.name, subject.settings) for subject in subjects],
         "again": _AGAIN,
     }
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
         write_text(folder / f"{name}.svg", figure)
     write_text(folder / "numbers.json", _json(numbers))

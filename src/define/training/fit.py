@@ -54,11 +54,11 @@ def fit(experiment: Experiment, run: Run, signals: StopSignals) -> dict[str, Any
         SystemExit: With several devices, in all processes but the first, once training is over.
     """
     training = experiment.training
-    torch.manual_seed(experiment.seed)
     # Not trainer.estimated_stepping_batches: it sets up the loader too early, and then a run that
     # resumes in its first epoch begins the text anew.
     placement = Placement.of(training)
     world_size = placement.world_size
+    torch.manual_seed(experiment.seed + placement.rank)  # dropout of its own for each process
     steps = training.epochs * len(experiment.train_batches(0, world_size))
     shared = training.shard_parameters and world_size > 1
     # The model of the experiment stays whole: it is measured in the end, by one process.

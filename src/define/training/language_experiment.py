@@ -1,7 +1,6 @@
 """A language model, its text, and how it learns it."""
 
 import logging
-import math
 import os
 import zlib
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,7 @@ import torch
 
 from define.data import SPLITS, PyDocs, Segments, Statistics, Text, Vocabulary
 from define.embedding import start_from_text
-from define.measures import RunSummary, Subject, embedding_scalars, token_nll
+from define.measures import RunSummary, Subject, embedding_scalars, perplexity_of, token_nll
 from define.models import LanguageModel
 from define.readers import read_text
 from define.training.continuous_cache import ContinuousCache, cached_nll, choose_cache
@@ -191,7 +190,7 @@ class LanguageModelExperiment(Experiment[LanguageModel, Text | PyDocs, Training]
         else:
             settings = cache.size, [cache.theta], [cache.weight]
             nll = cached_nll(self.model, segments, *settings, title=split).item()
-        return LanguageEvaluation(math.exp(nll), cache, self.corpus.statistics(split))
+        return LanguageEvaluation(perplexity_of(nll), cache, self.corpus.statistics(split))
 
     def generate(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
@@ -261,4 +260,4 @@ class LanguageModelExperiment(Experiment[LanguageModel, Text | PyDocs, Training]
             raise ValueError("The text is empty: it has no tokens.")
         tokens = torch.tensor([corpus.end, *ids, corpus.end])
         batches = Segments(tokens, 1, self.training.length, drop_last=False)
-        return math.exp(mean_nll(self.model, batches))
+        return perplexity_of(mean_nll(self.model, batches))

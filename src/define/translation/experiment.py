@@ -1,7 +1,6 @@
 """A translation model, the pairs that it learns, and how."""
 
 import hashlib
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -151,7 +150,7 @@ class TranslationExperiment(Experiment["TranslationModel", ParallelText, Fitting
     def _perplexity(self, split: str) -> float:
         """Perplexity per target token, the end of a sentence counted, of the model as it is."""
         _, nll = self.token_nll(split)
-        return math.exp(nll.double().mean())
+        return nll.double().mean().exp().item()
 
     @torch.no_grad()
     def token_nll(self, split: str) -> tuple[Tensor, Tensor]:
