@@ -70,6 +70,19 @@ def test_scales_for_groups_of_numbers_follow_outliers():
     assert kept.square().sum() < 0.1 * lost.square().sum()
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("rotate", [False, True])
+def test_rows_of_half_precision_are_those_of_full_precision(dtype, rotate):
+    rows = table(300)
+    embedding = RoundedEmbedding.from_pretrained(rows, bits=8, rotate=rotate)
+    full = error(embedding, rows)
+    embedding = embedding.to(dtype)
+    assert embedding.weight.dtype == dtype
+    assert error(embedding, rows) < 2 * full
+    embedding.set_rows(torch.arange(300), rows.to(dtype))
+    assert error(embedding, rows) < 2 * full
+
+
 def test_rows_follow_their_class_wherever_it_stands():
     rows = table()
     classes = torch.arange(500) * 7 % 3
