@@ -6,14 +6,11 @@ everything, so that one takes a second. Linux alone.
 """
 
 import argparse
-import errno
 import itertools
 import json
-import multiprocessing
 import os
 import random
 import re
-import resource
 import shutil
 import signal
 import sys
@@ -27,16 +24,15 @@ import torch
 sys.path += [str(Path(__file__).parent), str(Path(__file__).parent / "translation")]
 import tiny
 import tiny_pairs
+from disturbances import NUMBERS, Disk, Process, damage, limit_files, signal_in_validation
 
 import define.training.fit
 import define.training.language_modeling
 import define.translation.model
 import define.translation.search
 import define.translation.training  # noqa: F401
-from define.__main__ import main
 from define.commands import COMMANDS, load
 from define.training import Run
-from define.training.module import TrainingModule
 
 TEXT = ("--training.epochs", "2", "--training.length", "20", "--dropout", "0.3")
 EVERY_STEP = ("--training.checkpoint_minutes", "0", "--training.validations", "2")
@@ -44,7 +40,6 @@ EMBEDDING = (
     *("--embedding", "DeFINE", "--embedding.map", "8", "--embedding.expand_dim", "16"),
     *("--embedding.depth", "2", "--embedding.max_groups", "2"),
 )
-NUMBERS = itertools.count()
 KILLED = set()  # kinds of operations on files at which a process was killed
 MODELS = {
     "LSTM": ("text", *EMBEDDING, "--hidden_size", "8", "--num_layers", "1", *TEXT),
@@ -69,98 +64,6 @@ def command(model, root, run):
     batches = ("--training.batch_size", "4", "--training.evaluation_batch_size", "4")
     place = ("--data.path", str(root / "text"), "--run", str(run.path), "--embedding_dim", "8")
     return ["train", recipe, *place, *options, *EVERY_STEP, *batches, "--training.accelerator=cpu"]
-
-
-class Disk:
-    """Counts what is done to the files of a folder, and at one operation lets something happen.
-
-    Operations: opening to write, renaming, removing, making a folder. What native code writes
-    lies between two of them.
-
-    Args:
-        folder: The folder.
-        number: Of the operation, from 1.
-        how: "kill" before it; "tear" what is about to be synced, then kill; "fill" the disk.
-    """
-
-    def __init__(self, folder, number=0, how="", seed=0):
-        self.folder, self.number, self.how = str(folder), number, how
-        self.draw = random.Random(seed)
-        self.count = 0
-
-    def install(self):
-        self.notes = os.open(f"{self.folder}/operations", os.O_WRONLY | os.O_CREAT)
-        sys.addaudithook(self._hook)
-
-    def _hook(self, event, args):
-        writes = event == "open" and args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
-        if not (writes or event in ("os.rename", "os.remove", "os.mkdir", "os.rmdir")):
-            return
-        path = os.fsdecode(args[0]) if isinstance(args[0], str | bytes | os.PathLike) else ""
-        if not path.startswith(self.folder):
-            return
-        self.count += 1
-        os.write(self.notes, f"{event} {path}\n".encode())
-        if not self.number or self.count < self.number:
-            return
-        if self.how == "fill":
-            if writes or event == "os.mkdir":
-                raise OSError(errno.ENOSPC, "No space left on device", path)
-        elif self.count == self.number:
-            if self.how == "tear" and os.path.isfile(path):
-                os.truncate(path, self.draw.randrange(os.path.getsize(path) + 1))
-            os.kill(os.getpid(), signal.SIGKILL)
-
-
-def limit_files(size):
-    """Lets no file grow beyond a size: what a full disk is to native code."""
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-
-
-def signal_in_validation(number, call):
-    """Raises a signal in a validation."""
-    start, calls = TrainingModule.on_validation_epoch_start, []
-
-    def signalled(self):
-        start(self)
-        calls.append(None)
-        if len(calls) == call:
-            signal.raise_signal(number)
-
-    TrainingModule.on_validation_epoch_start = signalled
-
-
-class Process(multiprocessing.get_context("fork").Process):
-    """A command in a fork of this process, with a log and a cache of its own.
-
-    Args:
-        arguments: Of `define`.
-        folder: Where its log and its cache are.
-        before: What it does first.
-    """
-
-    def __init__(self, arguments, folder, before=None):
-        super().__init__()
-        self.arguments, self.before = arguments, before
-        self.cache, self.log = folder / "cache", folder / f"log-{next(NUMBERS)}"
-        self.start()
-
-    def run(self):
-        for stream in (1, 2):
-            os.dup2(os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
-        os.environ["DEFINE_CACHE"] = str(self.cache)
-        if self.before:
-            self.before()
-        main(self.arguments)
-
-    def end(self):
-        """The exit status, negative for a signal, and what was said."""
-        self.join(600)
-        if self.exitcode is None:
-            self.kill()
-            raise AssertionError("no end after 600 s")
-        return self.exitcode, self.log.read_text(errors="replace")
 
 
 class Failed(Exception):
@@ -313,20 +216,6 @@ def doubled(model, draws):
         yield "twice", run, well and ("is in use" in said or "is a finished run" in said), said
 
 
-def damage(file, draw):
-    """Flips a bit, cuts a file off or empties it."""
-    content = bytearray(file.read_bytes())
-    how = draw.choice(["flip", "flip", "cut", "empty"]) if content else "grow"
-    if how == "flip":
-        content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
-    elif how == "cut":
-        del content[draw.randrange(len(content)) :]
-    else:
-        content[:] = b"" if how == "empty" else b"\xff"
-    file.write_bytes(content)
-    return f"{how} {file.name}"
-
-
 def files_of(run):
     """All files of a run and of its cache, below the folder of both."""
     root = run.path.parent
@@ -422,13 +311,19 @@ def stress(models, tests, draws, seed, root):
     return all(tried == passed for row in table.values() for tried, passed in row)
 
 
-if __name__ == "__main__":
+def options(given=None):
+    """Those of the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
+    tests = [test.__name__ for test in TESTS]
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
-    parser.add_argument("--tests", nargs="+", default=[test.__name__ for test in TESTS])
-    parser.add_argument("--draws", type=int, default=2)
+    parser.add_argument("--tests", nargs="+", default=tests, choices=tests)
+    parser.add_argument("--draws", type=int, default=2, choices=range(1, 100), metavar="N")
     parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
+    return parser.parse_args(given)
+
+
+if __name__ == "__main__":
+    given = options()
     torch.set_num_threads(1)
     for name in COMMANDS:
         load(name)

@@ -1,4 +1,5 @@
 import json
+import math
 from dataclasses import asdict, replace
 
 import pytest
@@ -97,6 +98,12 @@ def test_seeds_are_averaged():
     assert first[0] == "standard (2)"
     assert first[-2:] == ["60.50±0.50", "–"]
     assert second[0] == "longer (1)"
+
+
+def test_seeds_that_diverged_have_no_spread():
+    diverged = replace(RUN, valid_perplexity=math.inf)
+    text = comparison_table([diverged, replace(diverged, seed=2)], average_seeds=True)
+    assert "| inf |" in text.replace("  ", "") and "nan" not in text
 
 
 def test_runs_of_other_settings_are_not_averaged_though_they_are_as_large():

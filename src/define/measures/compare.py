@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Sequence
+from math import isfinite
 from statistics import mean
 
 from define.measures.summary import RunSummary
@@ -96,7 +97,7 @@ def _spread(values: Sequence[float | None]) -> str:
     else:
         digits = f".{2 if middle < 100 else 1 if middle < 1000 else 0}f"
     text = format(middle, digits)
-    if len(known) > 1:
+    if len(known) > 1 and isfinite(middle):
         text += f"±{format((max(known) - min(known)) / 2, digits)}"
     return text
 
