@@ -158,6 +158,18 @@ def test_a_limit_of_tokens_takes_the_same_text_as_with_words(prose):
     assert (mine.words, mine.characters) == (theirs.words, theirs.characters)
 
 
+@pytest.mark.parametrize("most", [4, 9])  # also where the text has none of the last ones
+def test_ids_that_are_left_out_are_refused(tmp_path, most):
+    words = {"<unk>": 0, **{f"w{i}": i + 5 for i in range(10)}}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    file = tmp_path / "tokenizer.json"
+    tokenizer.save(str(file))
+    (tmp_path / "train.txt").write_text("".join(f"w{i} w0\n" for i in range(most + 1)))
+    with pytest.raises(ValueError, match=r"tokenizer\.json must give its 12 tokens ids below that"):
+        _ = Text(tmp_path, tokenizer=file).open().vocabulary
+
+
 def test_a_faulty_text_and_tokenizers_that_are_none(prose):
     with (prose / "train.txt").open("ab") as file:
         file.write(b"f\xffine\n")

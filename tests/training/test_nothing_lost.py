@@ -365,3 +365,12 @@ def test_a_run_is_evaluated_from_elsewhere(folder, tmp_path, monkeypatch, capsys
 def test_processes_as_the_environment_says(environment, expected):
     found = Placement.of(Fitting(devices=3), environment)
     assert found == expected and found.world_size == expected.devices * expected.nodes
+
+
+def test_best_weights_that_are_gone_are_missed_at_once(made, tmp_path, cache, monkeypatch):
+    folder, _, stopped = made
+    run = Run(shutil.copytree(stopped.path, tmp_path / "run"))
+    run.weights.unlink()
+    at_step(monkeypatch, 1, killed)
+    with pytest.raises(SystemExit, match="model.safetensors is no file"):
+        main(arguments(folder, run.path, *MORE))

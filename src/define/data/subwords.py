@@ -44,6 +44,9 @@ class Subwords:
             `<|endoftext|>` or `[SEP]`, the first that is there), `<eos>` is added to it.
         name: Where it comes from, for errors.
 
+    Raises:
+        ValueError: If ids of tokens are left out.
+
     Attributes:
         end: Id of the token that ends a line.
         unknown: Id that stands for what no token stands for, or None.
@@ -61,6 +64,9 @@ class Subwords:
             tokenizer.add_special_tokens([END_OF_LINE])
             end = self._first(_ENDS)
         assert end is not None
+        ids = tokenizer.get_vocab(with_added_tokens=True).values()
+        if max(ids) >= len(ids):
+            raise ValueError(f"{name} must give its {len(ids)} tokens ids below that: {max(ids)=}.")
         self.end = end
         self.unknown = self._first(_UNKNOWNS)
         self.padding = self._first([PADDING_TOKEN])

@@ -37,6 +37,11 @@ class RunCheckpoints(CheckpointIO):
         """The checkpoint to go on from, if there is one."""
         return self._run.checkpoint if self.found is not None else None
 
+    @property
+    def validated(self) -> bool:
+        """Whether there is one that a validation was before, which left weights."""
+        return bool((self.found or {}).get("callbacks", {}).get("_Progress", {}).get("history"))
+
     def _find(self) -> dict[str, Any] | None:
         """The last checkpoint that is whole.
 

@@ -66,7 +66,7 @@ def fit(experiment: Experiment, run: Run, signals: StopSignals) -> dict[str, Any
     module = trained.training_module(steps)
     checkpoints = RunCheckpoints(run)
     checkpoints.check_fits(module.state_dict())
-    if checkpoints.found is not None and run.weights.exists():
+    if checkpoints.validated or (checkpoints.found is not None and run.weights.exists()):
         run.read_weights(experiment.model)  # the best of before may stay the best: are they whole?
     # Weights that training starts from may stay the best.
     measured_first = experiment.start_from is not None and checkpoints.found is None
