@@ -71,7 +71,7 @@ class LockedDropout(nn.Module):
 def word_dropout(
     rows: Float[Tensor, "words features"], p: float, training: bool = True
 ) -> Float[Tensor, "words features"]:
-    r"""Drop whole rows of an embedding table, scaling those that stay by 1 / (1 - p).
+    r"""Drops whole rows of an embedding table, scaling those that stay by 1 / (1 - p).
 
     Given the rows of the *distinct* ids of a batch, a dropped word is dropped wherever it stands
     in the batch, as the paper asks.

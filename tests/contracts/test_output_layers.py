@@ -12,7 +12,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from define import AdaptiveSoftmax, TiedSoftmax
-from define.embedding import unit_parameters
+from define.embedding import resize, unit_parameters
 from define.softmax import chunked
 
 heads = pytest.mark.parametrize("make", HEADS.values(), ids=HEADS)
@@ -200,6 +200,43 @@ def test_a_graph_that_is_kept_gives_its_gradients_again(make):
             else:
                 assert_close(again, factor * gradient)
                 again.zero_()  # what was given away is the user's
+
+
+@heads
+@pytest.mark.parametrize("weighted", [True, False])
+def test_what_is_frozen_leaves_the_other_gradients_as_they_are(make, weighted):
+    model, hidden, targets = example(make, 9)
+    expected = gradients(model["head"](hidden, targets), model, hidden, weighted=weighted)
+    model.requires_grad_(False)
+    (of_hidden,) = gradients(model["head"](hidden, targets), nn.Module(), hidden, weighted=weighted)
+    assert_close(of_hidden, expected[0])
+    model.requires_grad_(True)
+    got = gradients(model["head"](hidden.detach(), targets), model, weighted=weighted)
+    assert_close(got, expected[1:])
+
+
+def test_a_frozen_table_costs_no_gradient():
+    asked, table = [], torch.randn(V, 8)
+    hidden, targets = torch.randn(3, 8, requires_grad=True), torch.randint(V, (3,))
+    for frozen in (True, False):
+        table.requires_grad_(not frozen)
+        room = lambda: asked.append(frozen) or torch.empty(V, 8)  # noqa: B023, E731
+        chunked.chunked_nll(hidden, table, None, targets, room).sum().backward()
+    assert asked == [False]
+
+
+@pytest.mark.parametrize("size", [V - 3, V + 3])
+@pytest.mark.parametrize(
+    "make", [partial(TiedSoftmax, bias=False), partial(AdaptiveSoftmax, cutoffs=[20])]
+)
+def test_a_head_whose_embedding_was_resized_says_so(make, size):
+    table = nn.Embedding(V, 8)
+    head, hidden = make(table), torch.randn(2, 8)
+    resize(table, size)
+    message = f"tied Embedding has num_embeddings={size}, which must equal num_classes={V}"
+    for call in (head.log_prob, head.predict, lambda x: head(x, torch.tensor([0, 1]))):
+        with pytest.raises(ValueError, match=message):
+            call(hidden)
 
 
 @heads

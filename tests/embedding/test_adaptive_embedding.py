@@ -66,7 +66,17 @@ def test_cutoffs_that_do_not_cut_are_refused(cutoffs):
         AdaptiveEmbedding(30, 16, cutoffs=cutoffs)
 
 
-@pytest.mark.parametrize(("div_value", "message"), [(0.5, "div_value=0.5"), (20, r"\(16, 0, 0\)")])
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("cutoffs", [5, "5", [2.5]])
+def test_cutoffs_that_are_no_integers_are_refused(cutoffs):
+    with pytest.raises(TypeError, match="cutoffs=.* must be a sequence of integers"):
+        AdaptiveEmbedding(30, 16, cutoffs=cutoffs)
+
+
+@pytest.mark.parametrize(
+    ("div_value", "message"),
+    [(0.5, "div_value=0.5"), (float("nan"), "div_value=nan"), (20, r"\(16, 0, 0\)")],
+)
 def test_a_division_that_leaves_nothing_is_refused(div_value, message):
     with pytest.raises(ValueError, match=message):
         AdaptiveEmbedding(30, 16, cutoffs=[5, 20], div_value=div_value)

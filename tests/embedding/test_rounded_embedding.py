@@ -165,7 +165,8 @@ def test_define_computes_its_rows_from_a_rounded_map():
     ("options", "message"),
     [
         ({"bits": 9}, "must be 0 to 8"),
-        ({"bits": ((4,),), "sizes": (60,)}, "must be a number, or 2 for each class"),
+        ({"bits": ((4,),), "sizes": (60,)}, "must be a number, or 2 for each of 1 to 256 classes"),
+        ({"bits": ((4, 4),) * 257, "sizes": (60, *(0,) * 256)}, "for each of 1 to 256 classes"),
         ({"bits": ((4, 4),), "sizes": (59,)}, "num_embeddings=60"),
         ({"bits": ((4, 4), (2, 2))}, "sizes=None"),
         ({"group_size": 0}, "group_size=0"),

@@ -108,8 +108,10 @@ def test_a_plain_table_begins_as_the_vectors_at_its_own_scale():
         (torch.tensor([1, V]), (V, M), "num_embeddings=60"),
         (torch.tensor([1, -1]), (V, M), "-1"),
         (torch.tensor([1, 2]), (V, 0), "embedding_dim=0"),
+        (torch.ones(2, 3).long(), (V, M), r"ids \(2, 3\) must be one text"),
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_bad_input(ids, sizes, message):
     with pytest.raises(ValueError, match=message):
         count_vectors(ids, *sizes)

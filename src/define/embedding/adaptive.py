@@ -75,7 +75,7 @@ class AdaptiveEmbedding(Banded):
         super().__init__(num_embeddings, embedding_dim, padding_idx, std)
         map_dim = self.embedding_dim if map_dim is None else check_sizes(map_dim=map_dim)[0]
         self.map_dim = map_dim
-        if div_value < 1:
+        if not div_value >= 1:  # NaN too
             raise ValueError(f"{div_value=} must be at least 1.")
         if cutoffs is None:
             usual = enumerate(usual_cutoffs(num_embeddings), 1)

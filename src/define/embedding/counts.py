@@ -76,14 +76,16 @@ def count_vectors(
         seed: Of the factorization and of the turn.
 
     Raises:
-        ValueError: If the text has fewer than two tokens, an id is outside of the vocabulary, or a
-            size is below 1.
+        ValueError: If the text is not of one dimension or has fewer than two tokens, an id is
+            outside of the vocabulary, or a size is below 1.
     """
     if min(num_embeddings, embedding_dim, reach, num_contexts) < 1:
         raise ValueError(
             f"{num_embeddings=}, {embedding_dim=}, {reach=} and {num_contexts=} must be at least 1."
         )
-    ids = torch.as_tensor(ids)
+    ids = torch.as_tensor(ids).cpu()
+    if ids.dim() != 1:
+        raise ValueError(f"ids {tuple(ids.shape)} must be one text: of one dimension.")
     if len(ids) < 2:
         raise ValueError(f"A text of {len(ids)} tokens has no neighbours: it must have at least 2.")
     if ids.min() < 0 or ids.max() >= num_embeddings:

@@ -104,8 +104,10 @@ class RoundedEmbedding(Embedding):
         self.rotate, self.axis_bits, self.num_centres = rotate, axis_bits, num_centres
         groups = ceil(embedding_dim / group_size)
         table = ((bits,) * groups,) if isinstance(bits, int) else cast(tuple, self.bits)
-        if not table or any(len(row) != groups for row in table):
-            raise ValueError(f"{bits=} must be a number, or {groups} for each class of rows.")
+        if not 1 <= len(table) <= 256 or any(len(row) != groups for row in table):
+            raise ValueError(
+                f"{bits=} must be a number, or {groups} for each of 1 to 256 classes of rows."
+            )
         if not all(0 <= number <= 8 for row in table for number in row):
             raise ValueError(f"{bits=} must be 0 to 8.")
         counts = (num_embeddings,) if self.sizes is None else self.sizes

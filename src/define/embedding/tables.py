@@ -72,11 +72,14 @@ def check_cutoffs(cutoffs: Sequence[int], num_embeddings: int) -> tuple[int, ...
         TypeError: If they are no integers.
         ValueError: If they do not increase within the vocabulary.
     """
-    if isinstance(cutoffs, str) or not all(hasattr(cutoff, "__index__") for cutoff in cutoffs):
+    integers = hasattr(cutoffs, "__iter__") and all(hasattr(c, "__index__") for c in cutoffs)
+    if not integers:
         raise TypeError(f"{cutoffs=} must be a sequence of integers.")
     cutoffs = tuple(index(cutoff) for cutoff in cutoffs)
     if not cutoffs or any(a >= b for a, b in pairwise((0, *cutoffs, num_embeddings))):
-        raise ValueError(f"{cutoffs=} must increase between 0 and {num_embeddings=}.")
+        raise ValueError(
+            f"{cutoffs=} must increase between 0 and {num_embeddings=}, and be one at least."
+        )
     return cutoffs
 
 

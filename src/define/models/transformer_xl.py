@@ -247,7 +247,7 @@ class TransformerXL(Backbone):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw weights, u and v from N(0, 0.02²), those of LayerNorm from N(1, 0.02²); biases 0.
+        """Draws weights, u and v from N(0, 0.02²), those of LayerNorm from N(1, 0.02²); biases 0.
 
         This is the published code's initialization.
         """

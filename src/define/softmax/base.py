@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from define.embedding import made_rows
 from define.embedding.contract import check_ids
-from define.embedding.tables import check_sizes
+from define.embedding.tables import check_sizes, table_size
 from define.embedding.tracing import is_transformed
 from define.softmax.chunked import IGNORED
 
@@ -60,7 +60,7 @@ class OutputLayer(nn.Module, ABC):
         """Negative log-likelihood of each target, in natural logarithms (nats).
 
         Raises:
-            ValueError: If shapes do not fit.
+            ValueError: If shapes do not fit, or a tied embedding was resized.
             TypeError: If `targets` is not int64 or int32.
             IndexError: If a target is neither a class nor `ignore_index` (checked on CPU only, not
                 under `torch.func`).
@@ -110,6 +110,9 @@ class OutputLayer(nn.Module, ABC):
             raise ValueError(
                 f"Last dimension of hidden {tuple(hidden.shape)} must be {in_features=}."
             )
+        tied = getattr(self, "tied", None)
+        if tied is not None:
+            tied.check(self.num_classes)
         return hidden.reshape(-1, self.in_features)
 
     def extra_repr(self) -> str:
@@ -126,6 +129,15 @@ class Tied:
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
+
+    def check(self, num_classes: int) -> None:
+        """Raises ValueError if the embedding was resized since the layer was made."""
+        num_embeddings, _ = table_size(self.module)
+        if num_embeddings != num_classes:
+            raise ValueError(
+                f"The tied {type(self.module).__name__} has {num_embeddings=}, which must equal "
+                f"{num_classes=}: an output layer is made anew once its embedding is resized."
+            )
 
     @property
     def weight(self) -> Tensor:

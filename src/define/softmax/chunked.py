@@ -1,6 +1,6 @@
 """Cross-entropy against a large table without ever holding the logits of a whole batch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -41,8 +41,9 @@ def chunked_nll(
     Nothing of size (rows, V) is ever held. While the logits of a chunk are there, its gradients
     are taken too, so that no product is computed twice: they hold for any loss in which all rows
     have the same weight, such as a mean or a sum. For other losses the backward pass computes
-    them again. Logarithms and sums are taken in float32 or better. Only first derivatives, but for
-    the transforms of `torch.func`: they get the plain formula, logits and all.
+    them again. What is frozen costs no product. Logarithms and sums are taken in float32 or better.
+    Only first derivatives, but for the transforms of `torch.func`: they get the plain formula,
+    logits and all.
 
     Args:
         hidden: (rows, n).
@@ -67,7 +68,7 @@ def chunked_nll(
         return _ChunkedNLL.apply(hidden, weight, bias, targets, grad, dtype, room)
 
 
-Gradients = tuple[Tensor, Tensor, Tensor | None]
+Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]
 
 
 def _nll(
@@ -77,20 +78,17 @@ def _nll(
     targets: Tensor,
     upstream: Tensor | None,
     dtype: torch.dtype,
+    wanted: Sequence[bool] = (False,) * 3,
     room: Callable[[], Tensor] | None = None,
-) -> tuple[Tensor, Gradients | None]:
-    """Values, and where `upstream` (rows,) is given the gradients of the sum weighted with it."""
+) -> tuple[Tensor, Gradients]:
+    """Values, and the wanted gradients of the sum weighted with `upstream` (rows,)."""
     wide = torch.promote_types(dtype, torch.float32)
     values = hidden.new_empty(len(hidden), dtype=wide)
-    gradients = None
-    if upstream is not None:
-        if room is None or weight.dtype != wide:  # low precision too is summed up in float32
-            room = partial(torch.empty_like, weight, dtype=wide)
-        gradients = (
-            torch.empty_like(hidden, dtype=dtype),
-            room(),
-            None if bias is None else torch.zeros_like(bias, dtype=wide),
-        )
+    if room is None or weight.dtype != wide:  # low precision too is summed up in float32
+        room = partial(torch.empty_like, weight, dtype=wide)
+    grad_hidden = torch.empty_like(hidden, dtype=dtype) if wanted[0] else None
+    grad_weight = room() if wanted[1] else None
+    grad_bias = None if bias is None or not wanted[2] else torch.zeros_like(bias, dtype=wide)
     hidden, weight = hidden.to(dtype), weight.to(dtype)
     # A GPU takes longer to start a kernel than to compute a small one. On a CPU the exponential
     # costs most and is taken once, but sums of V of them do not fit into float16.
@@ -100,7 +98,7 @@ def _nll(
     held = hidden.new_empty(len(parts[0]), len(weight))
     low = dtype != wide
     held_wide = torch.empty_like(held, dtype=wide) if low else held
-    product = torch.empty_like(weight) if low and gradients is not None else weight
+    product = torch.empty_like(weight) if low and grad_weight is not None else weight
     for rows in parts:
         part = slice(start, start := start + len(rows))
         ignored = (targets[part] == IGNORED)[:, None]
@@ -119,9 +117,8 @@ def _nll(
             total = logits.sub_(top).exp_().sum(-1, keepdim=True)
             nll = total.log() + (top - picked)  # both may be large
         values[part] = nll.masked_fill_(ignored, 0.0).squeeze(-1)
-        if gradients is None or upstream is None:
+        if upstream is None:
             continue
-        grad_hidden, grad_weight, grad_bias = gradients
         # d nll / d logits is p times the factor of its row, which costs less in the products.
         p = logits.exp_() if one_kernel else logits
         p.scatter_add_(-1, target, -total)
@@ -129,7 +126,10 @@ def _nll(
         if grad_bias is not None:
             grad_bias += (factor.mT @ p).squeeze(0)
         p, factor = held[: len(rows)].copy_(p) if low else p, factor.to(dtype)
-        torch.mm(p, weight, out=grad_hidden[part]).mul_(factor)
+        if grad_hidden is not None:
+            torch.mm(p, weight, out=grad_hidden[part]).mul_(factor)
+        if grad_weight is None:
+            continue
         rows = rows * factor
         if not low:
             # The first chunk writes: a large table is not filled with zeros before.
@@ -138,7 +138,7 @@ def _nll(
             grad_weight.copy_(torch.mm(p.mT, rows, out=product))
         else:
             grad_weight += torch.mm(p.mT, rows, out=product)
-    return values, gradients
+    return values, (grad_hidden, grad_weight, grad_bias)
 
 
 class _ChunkedNLL(torch.autograd.Function):
@@ -153,10 +153,11 @@ class _ChunkedNLL(torch.autograd.Function):
         dtype: torch.dtype,
         room: Callable[[], Tensor] | None,
     ) -> Tensor:
-        ones = hidden.new_ones(len(hidden)) if with_gradients else None
-        values, gradients = _nll(hidden, weight, bias, targets, ones, dtype, room)
+        wanted = ctx.needs_input_grad[:3] if with_gradients else (False,) * 3
+        ones = hidden.new_ones(len(hidden)) if any(wanted) else None
+        values, ctx.gradients = _nll(hidden, weight, bias, targets, ones, dtype, wanted, room)
         ctx.save_for_backward(hidden, weight, bias, targets)
-        ctx.gradients, ctx.dtype = gradients, dtype
+        ctx.dtype = dtype
         return values
 
     @staticmethod
@@ -174,8 +175,8 @@ class _ChunkedNLL(torch.autograd.Function):
                 if gradient is not None:
                     gradient.mul_(upstream[0])
         else:
-            _, gradients = _nll(hidden, weight, bias, targets, upstream, ctx.dtype)
-            assert gradients is not None
+            wanted = ctx.needs_input_grad[:3]
+            _, gradients = _nll(hidden, weight, bias, targets, upstream, ctx.dtype, wanted)
         given = (hidden, weight, bias)
         typed = [
             None if g is None else g.to(x.dtype) for g, x in zip(gradients, given, strict=True)
