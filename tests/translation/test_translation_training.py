@@ -1,5 +1,7 @@
 import copy
 import functools
+import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -90,6 +92,16 @@ def test_parts_of_batches_train_as_the_batches_do(folder, tmp_path):
         found = load_file(runs[1].weights)[name]
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
     assert one["tokens"] == two["tokens"]
+
+
+def test_what_is_needed_in_the_end_is_missed_before_training(folder, tmp_path, monkeypatch):
+    for wrong in ("num_beams", "batch_size"):
+        with pytest.raises(ValueError, match=f"{wrong}=0"):
+            replace(experiment(folder, nn.Embedding), **{wrong: 0})
+    monkeypatch.setitem(sys.modules, "sacrebleu.metrics.bleu", None)
+    monkeypatch.setattr("define.training.fit.fit", None)
+    with pytest.raises(ModuleNotFoundError, match="sacrebleu"):
+        experiment(folder, nn.Embedding).train(Run(tmp_path / "run"))
 
 
 def test_a_killed_run_resumes_to_the_same_numbers(folder, tmp_path, monkeypatch):

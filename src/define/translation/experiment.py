@@ -1,6 +1,7 @@
 """A translation model, the pairs that it learns, and how."""
 
 import hashlib
+import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -58,6 +59,9 @@ class TranslationExperiment(Experiment["TranslationModel", ParallelText, Fitting
         label_smoothing: Share of the probability that is spread over all words in training.
         num_beams: Beams of the translations that are scored.
         batch_size: Sentences translated at a time.
+
+    Raises:
+        ValueError: If `num_beams` or `batch_size` is below 1.
     """
 
     max_tokens: int
@@ -65,11 +69,17 @@ class TranslationExperiment(Experiment["TranslationModel", ParallelText, Fitting
     num_beams: int = 4
     batch_size: int = 64
 
+    def __post_init__(self) -> None:
+        if self.num_beams < 1 or self.batch_size < 1:
+            sizes = f"num_beams={self.num_beams} and batch_size={self.batch_size}"
+            raise ValueError(f"{sizes} must be at least 1.")
+
     @staticmethod
     def settings_of_run(run: Run) -> dict[str, Path]:
         return {"data.tokenizer": run.path / "tokenizer.json"}
 
     def check(self) -> None:
+        importlib.import_module("sacrebleu.metrics.bleu")  # whether it is there: for the scores
         self.corpus.lines("test")
         for split in ("train", "valid", "test"):
             self._batches(split, shuffle=False)
