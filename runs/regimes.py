@@ -489,6 +489,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--device", default="cpu")
     chosen = parser.parse_args(arguments)
     if chosen.regime == "table":
+        if not chosen.results.is_file():
+            parser.error(f"--results {chosen.results} is no file.")
         print(table(chosen.results))
         return
     for name in ("budget", "epochs", "share", "learning_rate", "unit_rate", "std"):

@@ -26,6 +26,7 @@ from define.training import Experiment
         (("cutoffs", "--data.path", "TEXT", "--width", 8, "--bands", 1), "--bands 1 must be at"),
         (("cutoffs", "--data.path", "TEXT", "--width", 8, "--bands", 60), "at most 50 words"),
         (("compress", "TABLE", "--share", 0.5, "--accept"), "--accept is for models"),
+        (("compress", "MODEL", "--share", 2), "--share 2.0 must be above 0 and at most 1"),
         (("compress", "TABLE", "--share", 0.5, "--power", 1), "--power 1.0 is for the counts"),
         (("compress", "TABLE", "--share", 0.5, "--depth", 2), "--depth 2 is for a DeFINE"),
         (("compress", "TABLE", "--map", 2), "--map 2 is for checkpoints"),

@@ -67,6 +67,9 @@ def test_results_are_where_they_are_asked_for(folder, small, monkeypatch, capsys
     assert len(regimes.known(file)) == 1 and not regimes.known()
     regimes.main(["table", "--results", str(file)])
     assert "| ptb-adam | 2 | adaptive |" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        regimes.main(["table", "--results", str(small / "none")])
+    assert "is no file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,8 @@ def command(parser: "ArgumentParser", args: list[str]) -> None:
     budgets = (arguments.share, arguments.max_bytes, arguments.map)
     if sum(budget is not None for budget in budgets) != 1:
         raise ValueError("Give one of --share, --max_bytes and --map.")
+    if arguments.share is not None and not 0 < arguments.share <= 1:
+        raise ValueError(f"--share {arguments.share} must be above 0 and at most 1.")
     if arguments.map is None:
         shape = ("expand_dim", "depth", "max_groups", "rounds", "seed")
         refuse(parser, arguments, shape, "is for a DeFINE: give --map too")
