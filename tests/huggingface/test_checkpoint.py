@@ -2,6 +2,7 @@ import json
 
 import pytest
 import torch
+from families import tiny_model
 from safetensors import safe_open
 from safetensors.torch import save_file
 from tiny_models import MODELS
@@ -72,6 +73,14 @@ def test_a_kind_of_model_that_transformers_does_not_know(tmp_path, kind):
     found = read_checkpoint(folder)
     assert torch.equal(found.table, table[: len(WORDS)]) and list(found.words) == WORDS
     assert found.embedding == "my-own" and "n_embd" in found.settings or kind != "gpt2"
+
+
+def test_a_kind_of_several_parts_that_does_not_say_which_reads_tokens(tmp_path):
+    model = tiny_model("clip")
+    model.save_pretrained(tmp_path)
+    tokenizer().save_pretrained(tmp_path)
+    table = model.text_model.embeddings.token_embedding.weight
+    assert torch.equal(read_checkpoint(tmp_path).table, table[: len(WORDS)])
 
 
 def test_several_tables_of_a_kind_that_is_not_known(tmp_path):

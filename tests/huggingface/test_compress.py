@@ -5,6 +5,7 @@ import pytest
 import tiny_models
 import torch
 import transformers
+from families import tiny_model
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
@@ -188,6 +189,31 @@ def test_what_sentence_transformers_keeps_travels_along(tmp_path):
     main(["compress", str(folder), "--output", str(output), "--share", "0.9", "--accept"])
     for name in ("modules.json", "1_Pooling/config.json", "tokenizer.json"):
         assert (output / name).read_bytes() == (folder / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("whisper", "outputs for 30 lines"),  # its encoder reads speech
+        ("git", "outputs for 30 lines"),  # adds positions in place
+        ("blip", "BlipForConditionalGeneration does not run on text alone"),
+        ("clip", "CLIPModel has no input embedding"),
+    ],
+)
+@pytest.mark.parametrize("distill", [(), ("--distill",)])
+def test_models_that_read_more_than_text(kind, said, distill, tmp_path, capsys):
+    tiny_model(kind).save_pretrained(tmp_path / kind)
+    words(tiny_models.V, unk_token="w0").save_pretrained(tmp_path / kind)
+    (tmp_path / "text").write_text("w3 w4 w5\n" * 30)
+    output = tmp_path / "small"
+    options = (tmp_path / kind, "--output", output, "--share", "0.5", "--text", tmp_path / "text")
+    if kind == "clip" or (kind == "blip" and distill):
+        assert said in failure(capsys, *options, *distill)
+        assert not output.exists()
+    else:
+        main(["compress", *map(str, (*options, *distill))])
+        assert said in capsys.readouterr().out
+        assert (output / "model.safetensors").exists()
 
 
 def test_weights_by_rank_serve_a_sorted_vocabulary(sorted_checkpoint):

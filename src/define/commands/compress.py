@@ -164,7 +164,7 @@ def _compress_model(arguments: "Namespace") -> list[str]:
     if tokenizer is None and arguments.accept:
         raise ValueError(f"--accept is for outputs, and {arguments.model} has no tokenizer.")
     lines = default_sample() if tokenizer is not None else []
-    weights, metrics = _given_weights(arguments), None
+    weights, metrics, text = _given_weights(arguments), None, []
     if arguments.text is not None:
         if tokenizer is None:
             raise ValueError(f"--text needs a tokenizer, and {arguments.model} has none.")
@@ -174,16 +174,24 @@ def _compress_model(arguments: "Namespace") -> list[str]:
         print(f"{int(counts.sum()):,} tokens counted, {known:,} of {size:,} occur")
         weights = (counts + 1) ** arguments.power  # those that do not may occur elsewhere
         text, lines = text[:-_SAMPLE], text[-_SAMPLE:]
-        if arguments.distill:
-            traced = (text or lines)[:: max(1, -(-len(text) // _TRACED))]
-            metrics = sensitivity(model, tables, tokenizer, traced, report=_say)
     elif weights is None and arguments.map is None:
         if tokenizer is not None:
             print("Weights by rank of the id, as in vocabularies sorted by frequency: see --text.")
             weights = rank_weights(size) ** 0.75
         else:
             print("Equal weights for all rows: see --weights.")
-    before = read_sample(model, tokenizer, lines) if tokenizer is not None else None
+    before = None
+    if tokenizer is not None:
+        try:
+            before = read_sample(model, tokenizer, lines)
+        except Exception as error:  # noqa: BLE001  # whatever a model needs besides tokens
+            what = f"{type(model).__name__} does not run on text alone ({error})."
+            if arguments.distill:
+                raise ValueError(f"--distill needs outputs, but {what}") from error
+            print(f"Outputs are not compared: {what}")
+    if arguments.distill and tokenizer is not None:
+        traced = (text or lines)[:: max(1, -(-len(text) // _TRACED))]
+        metrics = sensitivity(model, tables, tokenizer, traced, report=_say)
     if arguments.map is None:
         budget = {"share": arguments.share, "max_bytes": arguments.max_bytes}
         new, result = compress_to(model, weights, **budget, metrics=metrics, report=_say)

@@ -137,9 +137,14 @@ def check_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) 
     """Checks that every id of a tokenizer has a row in the model's input embedding.
 
     Raises:
-        ValueError: If the tokenizer is larger than the table, or pads with another id.
+        ValueError: If the tokenizer is larger than the table, pads with another id, or the model
+            has several parts and says of none that it reads the tokens.
     """
-    rows, _ = table_size(model.get_input_embeddings())
+    try:
+        embedding: Any = model.get_input_embeddings()
+    except NotImplementedError as error:
+        raise ValueError(f"{type(model).__name__} has no input embedding of its own.") from error
+    rows, _ = table_size(embedding)
     largest = max(tokenizer.get_vocab().values(), default=-1)
     if largest >= rows:
         raise ValueError(
@@ -147,7 +152,7 @@ def check_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) 
             f"{type(model).__name__} has {rows} rows: call "
             f"resize_token_embeddings({largest + 1}) first."
         )
-    padding_idx = model.get_input_embeddings().padding_idx
+    padding_idx = embedding.padding_idx
     pad_token_id = tokenizer.pad_token_id
     if None not in (padding_idx, pad_token_id) and padding_idx != pad_token_id:
         raise ValueError(f"{pad_token_id=} of the tokenizer must be the model's {padding_idx=}.")
@@ -266,8 +271,8 @@ def _input_embedding(config: PreTrainedConfig) -> tuple[str, ...]:
     try:
         with torch.device("meta"):
             model = AutoModel.from_config(config)
-    except ValueError:
+        table = model.get_input_embeddings().weight
+    except (ValueError, NotImplementedError):  # one of several parts reads tokens, and none is said
         return ()
-    table = model.get_input_embeddings().weight
     names = model.named_parameters(remove_duplicate=False)
     return tuple(name for name, parameter in names if parameter is table)

@@ -1,5 +1,6 @@
 """What a model computes for a sample of text, and what errors in its tables do to that."""
 
+import inspect
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -72,7 +73,7 @@ class Change:
         if before.perplexity is not None and after.perplexity is not None:
             pair = before.perplexity, after.perplexity
         cosines = (before.vectors * after.vectors).sum(1)
-        return cls(pair, float(1 - cosines.mean()))
+        return cls(pair, float((1 - cosines.mean()).clamp_min(0)))
 
     @property
     def is_large(self) -> bool:
@@ -104,8 +105,7 @@ def read_sample(
     with evaluating(model):
         for batch in _batches(model, tokenizer, lines, _READ):
             mask = batch["attention_mask"]
-            part = model.get_encoder() if model.config.is_encoder_decoder else model.base_model
-            hidden = cast(Any, part)(**batch).last_hidden_state
+            hidden = _reader(model)(**batch).last_hidden_state
             pooled = (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
             vectors.append(torch.nn.functional.normalize(pooled.float(), dim=1))
             if causal:
@@ -117,6 +117,16 @@ def read_sample(
                 total, count = total + float(nll), count + int(seen.sum())
     perplexity = exp(min(total / count, 700)) if count else None
     return Readings(perplexity, torch.cat(vectors))
+
+
+def _reader(model: PreTrainedModel) -> Any:  # noqa: ANN401
+    """The part that gives hidden states for tokens: the decoder alone where speech is encoded."""
+    if not model.config.is_encoder_decoder:
+        return model.base_model
+    encoder: Any = model.get_encoder()
+    if "input_ids" in inspect.signature(encoder.forward).parameters:
+        return encoder
+    return cast(PreTrainedModel, model.get_decoder()).base_model
 
 
 def _is_causal(model: PreTrainedModel) -> bool:
@@ -174,7 +184,7 @@ def sensitivity(
     def trace(total: Tensor) -> Callable[..., Tensor]:
         def hook(_: nn.Module, __: object, output: Tensor) -> Tensor:
             rows.append((output.detach().requires_grad_(), total))
-            return rows[-1][0]
+            return rows[-1][0].clone()  # some models add positions in place
 
         return hook
 
@@ -187,8 +197,7 @@ def sensitivity(
             hooks.append(model.get_submodule(name).register_forward_hook(trace(total)))
         for name in table.heads:
             hooks.append(model.get_submodule(name).register_forward_pre_hook(keep(total)))
-    part = model if causal else model.base_model
-    part = model.get_encoder() if model.config.is_encoder_decoder else part
+    part = model if causal else _reader(model)
     generator = torch.Generator(model.device).manual_seed(0)
     start, told = time.perf_counter(), 0
     try:
@@ -197,7 +206,7 @@ def sensitivity(
                 mask = batch["attention_mask"].bool()
                 rows.clear()
                 read.clear()
-                score, spread = _score(cast(Any, part)(**batch), mask, causal, generator)
+                score, spread = _score(part(**batch), mask, causal, generator)
                 gradients = torch.autograd.grad(score, [each for each, _ in rows])
                 for gradient, (_, total) in zip(gradients, rows, strict=True):
                     seen = gradient[mask].double()
