@@ -367,10 +367,18 @@ def test_processes_as_the_environment_says(environment, expected):
     assert found == expected and found.world_size == expected.devices * expected.nodes
 
 
-def test_best_weights_that_are_gone_are_missed_at_once(made, tmp_path, cache, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("model.safetensors", "is no file"),  # the best weights
+        ("config.yaml", "is gone, and there is a checkpoint"),  # others would be taken
+        ("vocabulary.txt", "is gone, and there is a checkpoint"),
+    ],
+)
+def test_a_file_that_is_gone_is_missed_at_once(made, tmp_path, cache, monkeypatch, name, said):
     folder, _, stopped = made
     run = Run(shutil.copytree(stopped.path, tmp_path / "run"))
-    run.weights.unlink()
+    (run.path / name).unlink()
     at_step(monkeypatch, 1, killed)
-    with pytest.raises(SystemExit, match="model.safetensors is no file"):
+    with pytest.raises(SystemExit, match=f"{name} {said}"):
         main(arguments(folder, run.path, *MORE))

@@ -194,10 +194,15 @@ def begin(run: Run, name: str, settings: "Namespace") -> "Namespace":
     Those of the machine may then be others, see `MACHINE`; all else stays what it was.
 
     Raises:
-        FileNotFoundError: If the data are not there.
+        FileNotFoundError: If the data are not there, or a file of a run that was begun.
         ValueError: If the folder holds a finished run, or one with other settings.
     """
     if not run.begun:
+        if run.resumable:
+            missing = run.vocabulary if run.config.exists() else run.config
+            raise FileNotFoundError(
+                f"{missing} is gone, and there is a checkpoint: put it back, or name another --run."
+            )
         return settings
     run.check()
     path = settings.get("data.path")
