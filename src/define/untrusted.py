@@ -52,13 +52,21 @@ def check_names(config: Path, settings: object, given: object = None) -> None:
     """
     trusted = [name for name in os.environ.get("DEFINE_MODULES", "").split(",") if name]
     for text in {*_strings(settings)} - {*_strings(given)}:
-        if _DOTTED.fullmatch(text) and not _OURS.fullmatch(text):
+        if _DOTTED.fullmatch(text) and not _is_ours(text):
             top = text.partition(".")[0]
             if top not in trusted and (top == "torch" or find_spec(top) is not None):
                 raise ValueError(
-                    f"{config} names {text!r}, which is neither of define nor of torch: it would "
-                    f"be imported and called. If you trust it, set DEFINE_MODULES={top}."
+                    f"{config} names {text!r}, which is of no module of define, torch.nn or "
+                    "torch.optim: it would be imported and called. If you trust it, set "
+                    f"DEFINE_MODULES={top}."
                 )
+
+
+def _is_ours(name: str) -> bool:
+    try:  # what a module of ours has imported is not ours: `define.files.os.abort`
+        return bool(_OURS.fullmatch(name) and find_spec(name.rpartition(".")[0]))
+    except ModuleNotFoundError:
+        return False
 
 
 def _strings(tree: Any) -> Iterator[str]:  # noqa: ANN401

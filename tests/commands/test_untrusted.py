@@ -24,6 +24,8 @@ PLANTS = (
     ("define.training.FusedAdam", "planted.harm"),
     ("define.training.FusedAdam", "torch.hub.load"),
     ("define.training.Cosine", "planted.Harm"),
+    ("torch.nn.GELU", "define.files.os.abort"),  # what a module of ours has imported
+    ("torch.nn.GELU", "torch.nn.modules.module.torch.load"),
 )
 COMMANDS = (
     ("evaluate", "RUN"),

@@ -73,6 +73,7 @@ def test_words_are_read_with_their_rows(tmp_path):
         ("t.txt", b"the\t1\t2\n", "line 1: not a word and numbers, separated by spaces"),
         ("t.txt", b"the 1 2\nof 3 x\n", "line 2: not a word and numbers"),
         ("t.txt", b"the 1 2\nof\n", "line 2: "),
+        ("t.txt", b"the 1 2\n1999 3\n", "line 2: 1 numbers, not 2"),
         ("t.npy", b"", "no array of numbers"),
         ("t.npy", b"not an array", "no array of numbers"),
         ("t.npy", BFLOAT16, "as bfloat16 is written: save it as float32"),

@@ -102,8 +102,8 @@ def _read_text(path: Path) -> tuple[Tensor, list[str]]:
             rows.append(torch.tensor([float(x) for x in numbers]))
         except ValueError:
             width = 0
-        if not width or len(numbers) != width:
-            what = f"{len(numbers)} numbers, not {width}" if width else "not a word and numbers"
+        if not width or len(parts) <= width:  # a word may be a number too
+            what = f"{len(parts) - 1} numbers, not {width}" if width else "not a word and numbers"
             raise ValueError(f"{path}, line {number}: {what}, separated by spaces.")
         words.append(" ".join(parts[:-width]))
     if not rows or size not in (None, len(rows)):

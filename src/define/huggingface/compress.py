@@ -49,10 +49,11 @@ class Compression:
             lines.append(f"relative error of the tied head's table: {self.head_error:.4f}")
         for name, (before, after) in (("embedding", self.embedding), ("model", self.model)):
             parameters = f"{before.parameters:,} -> {after.parameters:,} parameters"
-            if not self.tables:
-                parameters += f" ({after.parameters / before.parameters:.3f})"
-            share = f" ({after.bytes / before.bytes:.4f})" if self.tables else ""
-            lines.append(f"{name}: {parameters}, {before.bytes:,} -> {after.bytes:,} bytes{share}")
+            parameters += f" ({after.parameters / before.parameters:.3f}), "
+            stored = f"{before.bytes:,} -> {after.bytes:,} bytes"
+            # Packed numbers are no parameters: of them bytes tell.
+            share = f" ({after.bytes / before.bytes:.4f})"
+            lines.append(f"{name}: {f'{stored}{share}' if self.tables else parameters + stored}")
         return "\n".join(lines)
 
 
