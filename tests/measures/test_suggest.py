@@ -72,6 +72,12 @@ def test_with_a_large_vocabulary_and_tokens_enough_a_matrix_on_an_adaptive_map(b
     assert advice.suggestions[0].method == "projected, adaptive"
 
 
+@pytest.mark.parametrize("parameters", [None, 1_150_000])
+def test_six_epochs_of_wikitext_2(parameters):
+    advice = suggest(33_278, 200, 12_500_000, parameters)
+    assert advice.suggestions[0].method == "projected, adaptive"
+
+
 @pytest.mark.parametrize("size", [500, 33_278, 267_735])
 @pytest.mark.parametrize("share", [None, 0.08, 0.3, 1.0])
 def test_codes_build_the_widest_that_fit(size, share):

@@ -126,6 +126,18 @@ MEASURED = (
         ),
     ),
     Comparison(
+        "2026-11-26: WikiText-2 for six epochs at equal parameters",
+        "WikiText-2, LSTM 2 × 200, 6 epochs",
+        "lstm",
+        33_278,
+        12_531_720,
+        (
+            Result("adaptive", 1, 0.17, 122.7),
+            Result("projected, adaptive", 187 / 200, 0.17, 115.5),
+            Result("DeFINE, adaptive", 152 / 200, 0.16, 118.2),
+        ),
+    ),
+    Comparison(
         "2026-11-26: 25 M tokens at 267,735 words, on a GPU",
         "Wikipedia, 267,735 words, LSTM 2 × 768, 25 M tokens",
         "lstm",
