@@ -6,9 +6,12 @@ from dataclasses import replace
 import pytest
 import torch
 from tiny_runs import V
+from torch import nn
 
+from define.compression import Candidate
 from define.measures.subject import Readings
 from define.report import Part, Request, Section, write_report
+from define.report.compression import SmallerTable, compression_figure
 from define.report.heatmaps import heat_maps
 from define.report.style import drawing, lines
 from define.report.svg import svg
@@ -168,3 +171,12 @@ def test_figures_of_any_script_draw_without_warnings_and_are_the_same_again():
     for name in ("機械翻訳 שלום", "&lt;ű&gt; &amp; 한국어", "&quot;description&quot; of &lt;unk>"):
         assert name in text
     assert text == drawn()
+
+
+def test_a_compression_of_several_tables_says_of_which_the_ways_are():
+    table = torch.randn(20, 4)
+    ways = (Candidate("int4 rows", 10, 0.1), Candidate("int8 rows", 20, 0.01))
+    made = nn.Embedding.from_pretrained(table)
+    tables = [SmallerTable(n, table, made, torch.ones(20), None, ways) for n in ("input", "head")]
+    for shown, end in ((tables[:1], "was taken"), (tables, "was taken\n(input)")):
+        assert compression_figure(shown).axes[1].get_title("left").endswith(end)

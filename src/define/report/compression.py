@@ -88,12 +88,15 @@ def compression_figure(tables: Sequence[SmallerTable]) -> Figure:
 
     It is made while :func:`~define.report.style.drawing` holds.
     """
-    tried = next((table.candidates for table in tables if table.candidates), ())
+    shown = next((table for table in tables if table.candidates), None)
+    tried = shown.candidates if shown else ()
     heights = [2.7, 0.3 + 0.34 * len(tried)] if tried else [2.7]
     figure = new_figure(sum(heights))
     axes = figure.subplots(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
     _draw_bands(axes[0], tables)
-    if tried:
+    if shown:
+        of = f"\n({shown_name(shown.name)})" if len(tables) > 1 else ""
+        axes[1].set_title(f"Weighted relative error; the first was taken{of}", loc="left")
         _draw_candidates(axes[1], tried)
     if len(tables) > 1:
         legend_below(figure, axes[0])
@@ -120,7 +123,6 @@ def _draw_candidates(axes: Axes, tried: Sequence[Candidate]) -> None:
         axes.text(0, place + 0.2, text, va="bottom", fontsize=8)
     axes.set_ylim(-0.5, len(tried))
     axes.set_axis_off()  # each bar has its number
-    axes.set_title("Weighted relative error; the first was taken", loc="left")
 
 
 def draw_compression(tables: Sequence[SmallerTable], path: Path) -> None:
