@@ -216,6 +216,18 @@ def test_models_that_read_more_than_text(kind, said, distill, tmp_path, capsys):
         assert (output / "model.safetensors").exists()
 
 
+def test_a_head_without_weights_is_not_drawn(tmp_path):
+    plain = tiny_models.bert()
+    plain.base_model.save_pretrained(tmp_path)
+    config = tmp_path / "config.json"
+    config.write_text(config.read_text().replace("BertModel", "BertForMaskedLM"))
+    with pytest.warns(UserWarning, match="lacks cls.* of a BertForMaskedLM"):
+        model, _ = load_plain(tmp_path)
+    assert type(model) is transformers.BertModel
+    expected = plain.base_model.state_dict()
+    assert all(torch.equal(expected[k], v) for k, v in model.state_dict().items() if k in expected)
+
+
 def test_weights_by_rank_serve_a_sorted_vocabulary(sorted_checkpoint):
     model = transformers.GPT2LMHeadModel.from_pretrained(sorted_checkpoint)
     table = model.get_input_embeddings().weight.detach()

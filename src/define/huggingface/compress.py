@@ -1,5 +1,6 @@
 """Smaller tables for a checkpoint."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import cast
 import torch
 import transformers
 from torch import Tensor, nn
-from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 
 from define.compression import Compressed, compress_table, fit_embedding, stored_bytes
 from define.embedding import tied_table
@@ -179,6 +180,8 @@ def _size(module: nn.Module) -> Size:
 def load_plain(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
     """The model of a checkpoint folder, of its own class, and its tokenizer if it has one.
 
+    Of a class whose head the folder has no weights for, the model without it.
+
     Raises:
         FileNotFoundError: If the folder is no checkpoint.
         ValueError: If its model is not one of transformers, or its tokenizer knows more tokens
@@ -195,7 +198,13 @@ def load_plain(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase |
         raise ValueError(
             f"{folder / 'config.json'} names the architecture {name}, not one of transformers."
         )
-    model = cls.from_pretrained(folder, dtype="auto")
+    model, info = cls.from_pretrained(folder, dtype="auto", output_loading_info=True)
+    missing = sorted(info["missing_keys"])  # would be written as they are drawn
+    if missing and transformers.MODEL_MAPPING.get(type(config), cls) is not cls:
+        base, info = AutoModel.from_pretrained(folder, dtype="auto", output_loading_info=True)
+        if len(info["missing_keys"]) < len(missing):  # as where sentence encoders name a head
+            warnings.warn(f"{folder} lacks {missing[0]} of a {name}: read without.", stacklevel=2)
+            model = base
     if not any(folder.glob("tokenizer*")) and not any(folder.glob("vocab.*")):
         return model, None
     tokenizer = read_tokenizer(folder)
