@@ -5,11 +5,12 @@ import torch
 from families import tiny_model
 from safetensors import safe_open
 from safetensors.torch import save_file
-from tiny_models import MODELS
+from tiny_models import MODELS, small_define
 from tokenizers import Tokenizer, models
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig, PreTrainedTokenizerFast
 
 from define.__main__ import main
+from define.huggingface import embedding_of, replace_embedding
 from define.huggingface.files import read_checkpoint
 from define.measures import correlation, find_words, is_checkpoint, some_words
 
@@ -49,6 +50,16 @@ def test_weights_in_several_files(tmp_path):
     folder, table = checkpoint(tmp_path, max_shard_size="20KB")
     assert len(list(folder.glob("*.safetensors"))) > 1
     assert torch.equal(read_checkpoint(folder).table, table[: len(WORDS)])
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_a_table_that_is_computed(tmp_path, kind):
+    model = replace_embedding(MODELS[kind](), small_define)
+    model.save_pretrained(tmp_path)
+    tokenizer().save_pretrained(tmp_path)
+    found = read_checkpoint(tmp_path)
+    assert torch.equal(found.table, embedding_of(model).weight[: len(WORDS)])
+    assert found.embedding == "DeFINE"
 
 
 def test_a_table_by_its_name(tmp_path):

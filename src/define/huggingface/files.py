@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -186,8 +186,9 @@ def write_readme(
 def read_checkpoint(folder: str | Path, tensor: str | None = None) -> Subject:
     """Reads the input embedding of a checkpoint, and the words of its tokenizer.
 
-    Of the weights, this table alone is read. Rows beyond the last word, which pad many tables to a
-    round size, are left out; a row without a word between others is called `<id 7>`.
+    Of the weights, this table alone is read, unless an embedding of this package computes it. Rows
+    beyond the last word, which pad many tables to a round size, are left out; a row without a word
+    between others is called `<id 7>`.
 
     A model of a kind that transformers does not know, or that is made by code of its own, is read
     too: nothing of that code is run, and the table is found by its name.
@@ -207,7 +208,15 @@ def read_checkpoint(folder: str | Path, tensor: str | None = None) -> Subject:
     words = [f"<id {i}>" for i in range(max(vocabulary.values(), default=-1) + 1)]
     for word, id_ in vocabulary.items():
         words[id_] = word
-    name, table = _table(folder, config, tensor, len(words))
+    kind = config.model_type
+    if tensor is None and "embedding" in getattr(config, "define", {}):
+        model = AutoModel.from_pretrained(folder, **_LOCAL)
+        place = next(place for place in places_of(model) if place.table is None)
+        embedding = place.embedding(model)
+        name, kind = place.name, type(embedding).__name__
+        table = cast(Tensor, embedding.weight).detach()  # no tensor of the file is it
+    else:
+        name, table = _table(folder, config, tensor, len(words))
     if len(words) > len(table):
         raise ValueError(
             f"{folder}: the vocabulary has {len(words)} words, the table {name} {len(table)} rows."
@@ -215,7 +224,7 @@ def read_checkpoint(folder: str | Path, tensor: str | None = None) -> Subject:
     shape = f"{len(table):,} x {table.shape[1]:,}"
     return Subject(
         folder.resolve().name,
-        config.model_type,
+        kind,
         table[: len(words)],
         tuple(words),
         f"# {name}, {shape}, of which {len(words):,} rows have a word\n{config.to_json_string()}",
