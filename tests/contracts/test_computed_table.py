@@ -294,6 +294,20 @@ def test_a_hook_of_a_parameter_sees_the_whole_gradient_once():
     assert_close(embedding.reduce.weight.grad, 2 * expected)
 
 
+def test_rows_have_the_gradients_of_what_they_were_made_with():
+    embedding, ids = randomize(define(V, M, dropout=0.5, **LIKE)), torch.randint(V, (40,))
+    TiedSoftmax(embedding)
+    owner = randomize(copy.deepcopy(embedding))
+    lent = dict(owner.named_parameters())
+    torch.manual_seed(5)
+    expected = torch.autograd.grad(owner(ids).square().sum(), list(lent.values()))
+    torch.manual_seed(5)
+    loss = torch.func.functional_call(embedding, lent, ids).square().sum()  # and gives them back
+    embedding.eval()
+    embedding.padding_idx = int(ids[0])
+    assert_close(torch.autograd.grad(loss, list(lent.values()), allow_unused=True), expected)
+
+
 def test_ids_that_change_before_the_gradient_is_taken_are_refused():
     embedding, ids = define(V, M), torch.arange(V)
     TiedSoftmax(embedding)

@@ -1,6 +1,5 @@
 """What embeddings share: the contract of `torch.nn.Embedding`, computed once per distinct id."""
 
-import copy
 from itertools import chain, pairwise
 from typing import Any
 
@@ -13,7 +12,14 @@ from define.embedding.contract import Band, Layer, Member, check_ids
 from define.embedding.distinct import distinct_ids
 from define.embedding.readonly import ReadOnly, refusal
 from define.embedding.row_cache import RowCache
-from define.embedding.shared import StepCache, in_chunks, is_bare, is_checkpointed, look_up
+from define.embedding.shared import (
+    StepCache,
+    in_chunks,
+    is_bare,
+    is_checkpointed,
+    look_up,
+    snapshot,
+)
 from define.embedding.tables import check_padding, check_sizes, evaluating, table_size
 from define.embedding.tracing import is_traced
 
@@ -168,22 +174,13 @@ class Embedding(Member):
     def range_rows(self, start: int, stop: int) -> Float[Tensor, "rows features"]:
         """Makes a range of the table's rows in the present mode, in chunks."""
         return in_chunks(
-            self.keeping_nothing().padded_rows,
+            snapshot(self).padded_rows,
             self._ids(stop, start),
             None,
             list(self.parameters()),
             draws=self.draws(),
             numbers=self.numbers_per_row(),
         )
-
-    def keeping_nothing(self) -> "Embedding":
-        """Itself without kept rows: what rows need for their gradient must not lead back to them.
-
-        torch would never free such a cycle.
-        """
-        twin = copy.copy(self)
-        twin._made, twin._row_cache = StepCache(), None
-        return twin
 
     def draws(self) -> bool:
         """Whether a part in training mode draws random numbers: dropout, or what is not known."""

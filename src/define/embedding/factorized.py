@@ -22,7 +22,7 @@ from define.embedding.family import (
     set_rows,
 )
 from define.embedding.nearest import nearest_inputs
-from define.embedding.shared import in_chunks
+from define.embedding.shared import in_chunks, snapshot
 from define.embedding.tables import check_padding, check_sizes, table_size
 from define.embedding.target import Target, balance, factorize
 from define.groups import GroupLinear
@@ -144,7 +144,7 @@ class FactorizedEmbedding(Embedding):
         return self.from_map(self.map(ids))
 
     def range_rows(self, start: int, stop: int) -> Float[Tensor, "rows features"]:
-        twin = cast(FactorizedEmbedding, self.keeping_nothing())
+        twin = snapshot(self)
 
         def make(from_map: Callable[[Tensor], Tensor], ids: Tensor, e_i: Tensor) -> Tensor:
             return twin.without_padding(ids, from_map(e_i))
