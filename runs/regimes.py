@@ -42,6 +42,7 @@ from define.embedding import (
 )
 from define.embedding.target import check_target
 from define.files import atomic_write
+from define.modes import evaluating
 from define.recipes.wikitext import WIKITEXT_103_CUTOFFS
 from define.training import Cosine, StepDecay, peak_memory
 from define.training.adam import FusedAdam
@@ -284,14 +285,13 @@ def evaluate(
     edges = torch.tensor((*regime.edges, *regime.cutoffs))
     sums, counts = torch.zeros(2, len(edges) + 1, dtype=torch.float64)
     state = None
-    model.eval()
-    for tokens, targets in batches:
-        nll, state = model(tokens.to(device), targets.to(device), state)
-        kept = targets >= 0
-        band = torch.bucketize(targets[kept], edges, right=True)
-        sums.index_add_(0, band, nll.cpu()[kept].double())
-        counts += torch.bincount(band, minlength=len(counts))
-    model.train()
+    with evaluating(model):
+        for tokens, targets in batches:
+            nll, state = model(tokens.to(device), targets.to(device), state)
+            kept = targets >= 0
+            band = torch.bucketize(targets[kept], edges, right=True)
+            sums.index_add_(0, band, nll.cpu()[kept].double())
+            counts += torch.bincount(band, minlength=len(counts))
     perplexities = (sums / counts).exp()
     return {
         "perplexity": round((sums.sum() / counts.sum()).exp().item(), 2),

@@ -112,6 +112,17 @@ def test_words_are_dropped_from_the_table_at_all_their_places(make):
         assert torch.equal(embedding.train().to_embedding()(ids[0, :9]), exact)
 
 
+@pytest.mark.parametrize("make", EMBEDDINGS.values(), ids=EMBEDDINGS)
+def test_words_are_dropped_whatever_the_ids_are_called(make):
+    embedding, ids = make(), torch.arange(9)
+    drop_words(embedding, 0.4)
+    torch.manual_seed(0)
+    y = embedding(ids)
+    torch.manual_seed(0)
+    assert torch.equal(embedding(input=ids), y)
+    assert not torch.equal(embedding.eval()(ids), y)
+
+
 def test_a_tied_output_reads_the_whole_table():
     embedding = nn.Embedding(9, 6)
     head = TiedSoftmax(embedding)

@@ -309,6 +309,14 @@ def test_every_layer_has_the_weights_of_the_formula(skip):
         assert linear.weight.numel() == reads * width // g
 
 
+def test_drawing_parameters_leaves_each_part_in_its_mode():
+    transform = HierarchicalGroupTransform(8, (16, 16), (2, 1), dropout=0.5)
+    transform.endings[0].eval()
+    modes = [part.training for part in transform.modules()]
+    transform.reset_parameters()
+    assert [part.training for part in transform.modules()] == modes
+
+
 def test_the_iterated_outputs_end_in_the_output():
     transform = HierarchicalGroupTransform(8, (16, 16), (2, 1))
     x = torch.randn(3, 8)

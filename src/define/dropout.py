@@ -1,6 +1,6 @@
 """The regularizers of AWD-LSTM: dropout that respects time, words and recurrent weights."""
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -110,13 +110,18 @@ class WordDropout:
         self.p = p
 
     def __call__(
-        self, table: nn.Module, ids: tuple[Int[Tensor, "*batch"]], rows: Float[Tensor, "*batch n"]
+        self,
+        table: nn.Module,
+        args: tuple[Int[Tensor, "*batch"], ...],
+        *given: Any,  # noqa: ANN401
     ) -> Float[Tensor, "*batch n"]:
+        *kwargs, rows = given  # a hook without keywords has none
         if not table.training or self.p == 0:
             return rows
+        [ids] = (*args, *(value for named in kwargs for value in named.values()))
         # One number a word of the vocabulary: the same wherever the word stands in the batch.
         words = rows.new_ones(cast(int, table.num_embeddings), 1)
-        return rows * F.embedding(ids[0], word_dropout(words, self.p))
+        return rows * F.embedding(ids, word_dropout(words, self.p))
 
 
 def drop_words(embedding: nn.Module, p: float) -> RemovableHandle:
@@ -149,7 +154,7 @@ def drop_words(embedding: nn.Module, p: float) -> RemovableHandle:
     """
     # What knows no `tied_table` is a table itself; the family is a part above this one.
     table = getattr(embedding, "tied_table", lambda: embedding)()
-    return table.register_forward_hook(WordDropout(p))
+    return table.register_forward_hook(WordDropout(p), with_kwargs=True)
 
 
 class WeightDropLSTM(nn.LSTM):

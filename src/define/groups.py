@@ -13,6 +13,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from define.modes import evaluating
+
 __all__ = [
     "GroupLinear",
     "HierarchicalGroupTransform",
@@ -336,15 +338,13 @@ class HierarchicalGroupTransform(nn.Module):
             if isinstance(norm, nn.LayerNorm | nn.RMSNorm) and norm.elementwise_affine:
                 norm.reset_parameters()
                 norm.weight.fill_(self.std)  # without it, the layers would outweigh the input
-        training = self.training
-        self.eval()  # no dropout
         y = x
-        for layer, (linear, ending) in enumerate(zip(self.linears, self.endings, strict=True)):
-            reads = self._join(layer, y, x)
-            cast(GroupLinear, linear).standardize_parameters(reads, self.std)
-            branch = ending(linear(reads))
-            y = y + branch if layer and self.skip == "residual" else branch
-        self.train(training)
+        with evaluating(self):  # no dropout
+            for layer, (linear, ending) in enumerate(zip(self.linears, self.endings, strict=True)):
+                reads = self._join(layer, y, x)
+                cast(GroupLinear, linear).standardize_parameters(reads, self.std)
+                branch = ending(linear(reads))
+                y = y + branch if layer and self.skip == "residual" else branch
         return y
 
     def _join(self, layer: int, y: Tensor, x: Tensor) -> Tensor:

@@ -102,3 +102,18 @@ def test_tails_are_on_a_map_of_any_kind(make, in_a_band):
         rows = head.tail_projection(hidden) @ map(torch.arange(V)).mT
         tails = within_bands(rows, CUTOFFS)[:, CUTOFFS[0] :]
         assert_close(found[:, CUTOFFS[0] :], tails)
+
+
+@pytest.mark.parametrize("join", [unit, lambda size, map: projected(size, map=map)])
+def test_a_given_table_keeps_the_options_of_its_gradient(join):
+    map = nn.Embedding(V, N, padding_idx=PADDING, sparse=True, **LIKE)
+    join(V, map)(torch.arange(V)).sum().backward()
+    assert map.weight.grad.is_sparse
+    reached = map.weight.grad.to_dense().any(1)
+    assert not reached[PADDING] and reached.sum() == V - 1
+
+
+@pytest.mark.parametrize("join", [unit, lambda size, map: banded(map)])
+def test_a_given_table_that_counts_occurrences_is_refused(join):
+    with pytest.raises(ValueError, match="scale_grad_by_freq=True"):
+        join(V, nn.Embedding(V, M, scale_grad_by_freq=True))

@@ -358,12 +358,13 @@ def test_a_checkpointed_look_up_has_the_gradients_of_one_that_is_not(use_reentra
         assert_close(gradient @ step, (values[0] - values[1]) / 2, rtol=1e-5, atol=1e-9)
 
 
-def test_rows_of_a_map_that_look_ups_shorten_are_those_of_a_look_up():
-    map = nn.Embedding(V, 8, max_norm=0.5)
+@pytest.mark.parametrize("p", [1.0, 2.0])
+def test_rows_of_a_map_that_look_ups_shorten_are_those_of_a_look_up(p):
+    map = nn.Embedding(V, 8, max_norm=0.5, norm_type=p)
     embedding, ids = ProjectedEmbedding(V, M, map=map), torch.arange(V)
     TiedSoftmax(embedding)
     rows = embedding(ids)
-    assert_close(map.weight.norm(dim=1), torch.full((V,), 0.5))
+    assert_close(map.weight.norm(p, dim=1), torch.full((V,), 0.5))
     assert_close(rows, embedding.weight)
 
 

@@ -253,3 +253,18 @@ def test_dropout_falls_on_token_types_and_never_on_the_table(make):
     assert not torch.equal(once, again) and not torch.equal(once, exact)
     assert_close(embedding.weight[ids], exact)
     assert_close(embedding.to_embedding()(ids), exact)
+
+
+@embeddings
+def test_ids_are_called_input_as_in_torch(make):
+    embedding, ids = make(V, M), torch.randint(V, (3, 4))
+    assert torch.equal(embedding(input=ids), embedding(ids))
+
+
+def test_ids_under_two_names_are_refused():
+    embedding, ids = define(V, M), torch.tensor([3])
+    assert torch.equal(embedding(ids=ids), embedding(ids))
+    with pytest.raises(TypeError, match="two names"):
+        embedding(ids, input=ids)
+    with pytest.raises(TypeError, match="not NoneType"):
+        embedding()

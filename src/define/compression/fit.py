@@ -11,6 +11,7 @@ from define.compression.descend import dense_gradients, descend
 from define.embedding import approximate, is_exact
 from define.embedding.tables import seeded
 from define.embedding.target import check_target
+from define.modes import evaluating
 
 __all__ = ["Fit", "fit_embedding"]
 
@@ -93,36 +94,32 @@ def fit_embedding(
     if lr <= 0 or tolerance < 0:
         raise ValueError(f"{lr=} must be above 0, {tolerance=} at least 0.")
     target = check_target(torch.as_tensor(table).detach(), embedding, weights, chunk_size)
-    training = embedding.training
-    embedding.eval()  # no dropout: it has nothing to regularize here
-    try:
-        with seeded(seed, target.table.device), dense_gradients(embedding):
-            approximate(embedding, target)
-            first = target.error(embedding)
-            if rounds == 0 or is_exact(embedding):
-                return Fit(first, first, 0)
-            bar = tqdm(
-                total=rounds,
-                desc="fit",
-                unit="round",
-                disable=None if progress is None else not progress,
+    # Without dropout: it has nothing to regularize here.
+    with evaluating(embedding), seeded(seed, target.table.device), dense_gradients(embedding):
+        approximate(embedding, target)
+        first = target.error(embedding)
+        if rounds == 0 or is_exact(embedding):
+            return Fit(first, first, 0)
+        bar = tqdm(
+            total=rounds,
+            desc="fit",
+            unit="round",
+            disable=None if progress is None else not progress,
+        )
+
+        def report(error: float) -> None:
+            bar.set_postfix_str(f"relative error {error:.4f}, linear {first:.4f}")
+            bar.update()
+
+        with bar, torch.enable_grad():
+            error, done = descend(
+                embedding,
+                target,
+                rounds=rounds,
+                lr=lr,
+                batch_size=batch_size,
+                tolerance=tolerance,
+                generator=torch.Generator().manual_seed(seed),
+                report=report,
             )
-
-            def report(error: float) -> None:
-                bar.set_postfix_str(f"relative error {error:.4f}, linear {first:.4f}")
-                bar.update()
-
-            with bar, torch.enable_grad():
-                error, done = descend(
-                    embedding,
-                    target,
-                    rounds=rounds,
-                    lr=lr,
-                    batch_size=batch_size,
-                    tolerance=tolerance,
-                    generator=torch.Generator().manual_seed(seed),
-                    report=report,
-                )
-        return Fit(first, error, done)
-    finally:
-        embedding.train(training)
+    return Fit(first, error, done)

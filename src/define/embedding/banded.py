@@ -23,7 +23,7 @@ from define.embedding.family import (
     solve,
     solved_parameters,
 )
-from define.embedding.tables import table_size
+from define.embedding.tables import check_part, table_size
 from define.embedding.target import Target
 
 __all__ = ["Banded", "BandedEmbedding"]
@@ -84,7 +84,7 @@ class BandedEmbedding(Banded):
             taken as they are at first.
 
     Raises:
-        ValueError: If widths or sizes do not fit.
+        ValueError: If widths or sizes do not fit, or a table has `scale_grad_by_freq`.
         TypeError: If a part is no embedding.
 
     Example:
@@ -105,6 +105,8 @@ class BandedEmbedding(Banded):
         std: float | None = None,
     ) -> None:
         sizes = [table_size(part) for part in parts]
+        for part in parts:
+            check_part(part)
         if not sizes or {width for _, width in sizes} != {embedding_dim}:
             widths = [width for _, width in sizes]
             raise ValueError(f"The parts have widths {widths}: each must be {embedding_dim=}.")

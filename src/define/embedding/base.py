@@ -1,7 +1,7 @@
 """What embeddings share: the contract of `torch.nn.Embedding`, computed once per distinct id."""
 
 from itertools import chain, pairwise
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -20,8 +20,9 @@ from define.embedding.shared import (
     look_up,
     snapshot,
 )
-from define.embedding.tables import check_padding, check_sizes, evaluating, table_size
+from define.embedding.tables import check_padding, check_sizes, table_size
 from define.embedding.tracing import is_traced
+from define.modes import evaluating
 
 __all__ = ["Band", "Embedding", "Layer", "table_size"]
 
@@ -74,19 +75,31 @@ class Embedding(Member):
         self._made = StepCache()
         self._row_cache: RowCache | None = None
 
-    def forward(self, ids: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch features"]:
+    def forward(
+        self,
+        ids: Int[Tensor, "*batch"] | None = None,
+        *,
+        input: Int[Tensor, "*batch"] | None = None,
+    ) -> Float[Tensor, "*batch features"]:
         """Looks up the rows of `ids`, each distinct one computed once.
+
+        As a keyword they may be called `input` too, as in `torch.nn.Embedding`.
 
         Where no shape can depend on data (`torch.compile`, `torch.export`, ONNX, `torch.func.vmap`,
         the meta device), it computes a row for each id, or the whole table if that is fewer. The
         values are the same, but dropout inside the unit falls on tokens there.
 
         Raises:
-            TypeError: If `ids` is not a tensor of int64 or int32.
+            TypeError: If `ids` is not a tensor of int64 or int32, or is given under both names.
             IndexError: If an id is outside of the vocabulary (on a GPU, where the check would
                 stall the queue, by the device's own assertion).
         """
+        if ids is None:
+            ids, input = input, None
+        if input is not None:
+            raise TypeError("ids and input are two names of one argument: give one of them.")
         check_ids(ids)
+        ids = cast(Tensor, ids)
         if is_traced(ids):
             return self._traced(ids)
         if ids.numel() and ids.device.type == "cpu":

@@ -10,8 +10,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from define.embedding.tables import evaluating, table_size
+from define.embedding.tables import table_size
 from define.embedding.target import Target, check_target
+from define.modes import evaluating
 
 __all__ = [
     "Band",

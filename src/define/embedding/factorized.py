@@ -23,7 +23,7 @@ from define.embedding.family import (
 )
 from define.embedding.nearest import nearest_inputs
 from define.embedding.shared import in_chunks, snapshot
-from define.embedding.tables import check_padding, check_sizes, table_size
+from define.embedding.tables import check_padding, check_part, check_sizes, table_size
 from define.embedding.target import Target, balance, factorize
 from define.groups import GroupLinear
 
@@ -37,6 +37,12 @@ class FactorizedEmbedding(Embedding):
 
     A subclass draws a Map that it was given the width of at the end of its `__init__`, with
     :meth:`draw_own_map`: its other parameters come first in the sequence of random numbers.
+
+    A `torch.nn.Embedding` that is given keeps its options. Look-ups, and `weight` too, shorten its
+    rows by `max_norm` and `norm_type`; their gradient is sparse with `sparse`, and zero for its
+    `padding_idx`. An output layer that reads the Map, or what is computed from it, takes rows as
+    they are and gives that row a gradient, as a layer of torch does that is tied to it. Each
+    distinct id is looked up once, so `scale_grad_by_freq` is refused.
 
     Args:
         num_embeddings: Size V of the vocabulary.
@@ -55,7 +61,8 @@ class FactorizedEmbedding(Embedding):
         map_dim: Its width n.
 
     Raises:
-        ValueError: If a size is out of range or a `map` is of another vocabulary.
+        ValueError: If a size is out of range, or a `map` is of another vocabulary or has
+            `scale_grad_by_freq`.
         TypeError: If `map` is a module but no embedding.
     """
 
@@ -80,6 +87,7 @@ class FactorizedEmbedding(Embedding):
             size, width = table_size(map)
             if size != num_embeddings:
                 raise ValueError(f"map.num_embeddings={size} must equal {num_embeddings=}.")
+            check_part(map)
             std = cast(float, getattr(map, "std", 1.0)) if std is None else std
             module = map
         else:

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 __all__ = [
     "check_cutoffs",
     "check_padding",
+    "check_part",
     "check_sizes",
-    "evaluating",
     "resized",
     "seeded",
     "table_size",
@@ -30,6 +30,15 @@ def table_size(map: nn.Module) -> tuple[int, int]:
     if not (hasattr(map, "num_embeddings") and hasattr(map, "embedding_dim")):
         raise TypeError(f"{map=} must be an embedding: torch.nn.Embedding or one of this package.")
     return cast(int, map.num_embeddings), cast(int, map.embedding_dim)
+
+
+def check_part(part: nn.Module) -> None:
+    """Raises ValueError if a table that others look up is to count how often ids occur."""
+    if getattr(part, "scale_grad_by_freq", False):
+        raise ValueError(
+            f"{part} must not have scale_grad_by_freq=True: within another embedding each distinct "
+            "id is looked up once."
+        )
 
 
 def check_sizes(**sizes: object) -> list[int]:
@@ -96,18 +105,6 @@ def usual_cutoffs(num_embeddings: int) -> tuple[int, ...]:
         raise ValueError(f"{num_embeddings=} is too small for bands by frequency: at least 2.")
     shares = (100, 350) if num_embeddings < 100_000 else (75, 150, 750)
     return tuple(sorted({max(num_embeddings * share // 1000, 1) for share in shares}))
-
-
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Puts a module in evaluation mode, and each of its parts back in its own mode afterwards."""
-    modes = [(part, part.training) for part in module.modules()]
-    try:
-        module.eval()
-        yield
-    finally:
-        for part, mode in modes:
-            part.training = mode
 
 
 @contextmanager

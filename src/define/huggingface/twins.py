@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
+from define import modes
 from define.embedding import tables
 from define.embedding.base import table_size
 
@@ -227,7 +228,7 @@ def _is_low(dtype: torch.dtype) -> bool:
 @contextmanager
 def evaluating(model: PreTrainedModel) -> Iterator[None]:
     """Without dropout and with the same random numbers; leaves the model and the seed as found."""
-    with tables.seeded(0, model.device), tables.evaluating(model):
+    with tables.seeded(0, model.device), modes.evaluating(model):
         yield
 
 

@@ -7,9 +7,9 @@ from math import exp, inf, nan
 import torch
 from torch import Tensor
 
-from define.embedding.tables import evaluating
 from define.measures.rows import Table, row_chunks
 from define.models import LanguageModel
+from define.modes import evaluating
 from define.softmax.chunked import IGNORED
 
 __all__ = [

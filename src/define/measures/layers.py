@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from define.embedding import Embedding
-from define.embedding.tables import evaluating
 from define.measures.correlation import Correlation, Moments
 from define.measures.rows import Table, checked_weights
+from define.modes import evaluating
 
 __all__ = [
     "LayerCorrelation",

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from define.embedding import Embedding
-from define.embedding.tables import evaluating
+from define.modes import evaluating
 
 __all__ = [
     "Table",

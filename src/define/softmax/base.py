@@ -1,4 +1,4 @@
-"""The contract of output layers, mirroring `torch.nn.AdaptiveLogSoftmaxWithLoss`."""
+"""The contract of output layers."""
 
 from abc import ABC, abstractmethod
 
@@ -20,6 +20,9 @@ class OutputLayer(nn.Module, ABC):
 
     Calling the layer gives the negative log-likelihood of each target and never holds the logits
     of a whole batch. Subclasses work on flat rows; the base takes any leading dimensions.
+
+    `log_prob` and `predict` are those of `torch.nn.AdaptiveLogSoftmaxWithLoss`. A call is not: it
+    gives losses, one for each target, where that layer gives log-probabilities and their mean loss.
 
     Args:
         in_features: Width of the hidden states.

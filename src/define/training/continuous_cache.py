@@ -9,8 +9,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm import tqdm
 
-from define.embedding.tables import evaluating
 from define.models import LanguageModel
+from define.modes import evaluating
 from define.softmax.chunked import IGNORED
 
 __all__ = ["ContinuousCache", "cached_nll", "choose_cache"]

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from define.embedding.tables import evaluating
 from define.models import LanguageModel
+from define.modes import evaluating
 from define.softmax.chunked import IGNORED
 
 __all__ = ["mean_nll"]
