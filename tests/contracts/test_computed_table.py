@@ -14,6 +14,7 @@ from laws import gradients, randomize
 from makers import EMBEDDINGS, OURS, M, V, adaptive, define, of_adaptive
 from torch import nn
 from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 from define import (
@@ -178,6 +179,31 @@ def test_a_table_is_made_anew_when_anything_changed(change, grad):
     assert_close(rows, plain(ids))
     assert_close(after, F.linear(rows, plain.whole_table(), head.bias).log_softmax(-1))
     assert not torch.allclose(after.float(), before.float())
+
+
+class Sums(TorchDispatchMode):
+    """Counts the tensors of a size that are summed up whole."""
+
+    def __init__(self, size):
+        super().__init__()
+        self.size, self.count = size, 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func is torch.ops.aten.sum.default and args[0].numel() == self.size
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_text_is_generated_with_one_look_for_changes_through_data():
+    embedding = randomize(define(V, M))
+    model = LanguageModel(embedding, LSTM(M, M, 1), TiedSoftmax(embedding)).eval()
+    prompt = torch.tensor([[3]])
+    for change in (1.0, -3.0):
+        embedding.map.weight.data.mul_(change)
+        fresh = copy.deepcopy(model)
+        with Sums(embedding.map.weight.numel()) as sums:
+            found = model.generate(prompt, 9, temperature=0)
+        assert sums.count == 1
+        assert torch.equal(found, fresh.generate(prompt, 9, temperature=0))
 
 
 @pytest.mark.parametrize("grad", [True, False])

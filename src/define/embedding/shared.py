@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar, cast
@@ -14,7 +15,15 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from define.embedding.contract import Member
 
-__all__ = ["StepCache", "in_chunks", "is_bare", "is_checkpointed", "look_up", "snapshot"]
+__all__ = [
+    "StepCache",
+    "in_chunks",
+    "is_bare",
+    "is_checkpointed",
+    "look_up",
+    "snapshot",
+    "written_by_nobody",
+]
 
 _CHUNK = 2048  # rows made at a time
 _KEPT = 2**21  # numbers kept for the gradient; what is beyond is computed again
@@ -32,6 +41,20 @@ def _count_step(*_: object) -> None:
 
 # A fused step changes parameters without counting up their versions.
 register_optimizer_step_post_hook(_count_step)
+
+
+_known_sums: ContextVar[dict["StepCache", list[float]] | None]
+_known_sums = ContextVar("known sums of parameters", default=None)
+
+
+@contextmanager
+def written_by_nobody() -> Iterator[None]:
+    """Lets caches look once for what is written through `.data`: in here, nobody writes there."""
+    token = _known_sums.set({})
+    try:
+        yield
+    finally:
+        _known_sums.reset(token)
 
 
 class _Values(dict[object, Tensor]):
@@ -97,7 +120,13 @@ class StepCache:
         # for it would cost more.
         if not self._with_sums or (grad and device != "cpu"):
             return []
-        return torch.stack([p.detach().sum(dtype=torch.float32) for p in parts]).tolist()
+        known = _known_sums.get()
+        if known is not None and self in known:
+            return known[self]
+        sums = torch.stack([p.detach().sum(dtype=torch.float32) for p in parts]).tolist()
+        if known is not None:
+            known[self] = sums
+        return sums
 
     def __reduce__(self) -> tuple[type["StepCache"], tuple[bool]]:
         return StepCache, (self._with_sums,)

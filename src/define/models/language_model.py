@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from define.embedding import unit_parameters
+from define.embedding.shared import written_by_nobody
 from define.models.backbone import State
 from define.softmax import OutputLayer
 
@@ -121,10 +122,11 @@ class LanguageModel(nn.Module):
         if banned and not 1 <= (1 if top_k is None else top_k) <= allowed:
             raise ValueError(f"{top_k=} must be at most the {allowed} ids that are not banned.")
         new, state = [], None
-        for _ in range(max_new_tokens):
-            hidden, state = self.hidden(tokens, state)
-            tokens = self._sample(hidden[:, -1], temperature, top_k, list(banned), generator)
-            new.append(tokens)
+        with written_by_nobody():  # to look at a large table takes as long as to read it all
+            for _ in range(max_new_tokens):
+                hidden, state = self.hidden(tokens, state)
+                tokens = self._sample(hidden[:, -1], temperature, top_k, list(banned), generator)
+                new.append(tokens)
         return torch.cat(new, -1) if new else tokens[:, :0]
 
     def _sample(
