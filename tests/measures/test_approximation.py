@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -16,6 +18,14 @@ def test_errors_are_those_of_the_rows_of_each_rank():
     bands = band_errors(table, other, weights, edges=(10, 100, 10_000))
     assert [(band.first, band.last) for band in bands] == [(1, 10), (11, 100), (101, V)]
     assert [band.error for band in bands] == pytest.approx([0, 1, 0.25])
+
+
+def test_rows_of_zeros_have_no_relative_error():
+    table, other = torch.randn(V, 8), torch.randn(V, 8)
+    table[10:100] = 0
+    errors = [band.error for band in band_errors(table, other, torch.arange(V, 0, -1), (10, 100))]
+    assert [math.isfinite(error) for error in errors] == [True, False, True]
+    assert math.isnan(errors[1])
 
 
 def test_neighbours_that_are_others_are_counted():

@@ -141,7 +141,7 @@ def test_the_command_says_what_to_take(capsys):
     assert "one matrix is enough" in out
     assert "start from its training text" in out and max(map(len, out.splitlines())) <= 100
     main(["suggest", *sizes, "--tokens", "6000000", "--parameters", "300000"])
-    assert capsys.readouterr().out.startswith("Nothing was measured at this size.")
+    assert capsys.readouterr().out.startswith("Nothing was measured at this size: none is known")
     main(["suggest", *sizes, "--tokens", "66000"])  # two tokens a word
     assert "start from" not in capsys.readouterr().out
 

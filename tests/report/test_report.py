@@ -180,3 +180,11 @@ def test_a_compression_of_several_tables_says_of_which_the_ways_are():
     tables = [SmallerTable(n, table, made, torch.ones(20), None, ways) for n in ("input", "head")]
     for shown, end in ((tables[:1], "was taken"), (tables, "was taken\n(input)")):
         assert compression_figure(shown).axes[1].get_title("left").endswith(end)
+
+
+def test_a_compression_says_where_rows_are_zeros():
+    table = torch.randn(20, 4)
+    table[10:] = 0
+    made = nn.Embedding.from_pretrained(torch.randn(20, 4))
+    report = SmallerTable("input", table, made, torch.arange(20, 0, -1)).report()
+    assert "11-20 (rows of zeros)" in report[0] and "inf" not in report[0]

@@ -129,7 +129,10 @@ def token_nll(
 
 @dataclass(frozen=True)
 class BandError:
-    """Squared error of the rows from rank `first` to `last`, relative to their own squares."""
+    """Squared error of the rows from rank `first` to `last`, relative to their own squares.
+
+    It is NaN where all of them are zero.
+    """
 
     first: int
     last: int
@@ -156,7 +159,8 @@ def band_errors(
     order = weights.argsort(descending=True, stable=True).cpu()
     errors, sizes = torch.cat(off)[order], torch.cat(size)[order]
     stops = [*(edge for edge in edges if edge < len(order)), len(order)]
-    return tuple(
-        BandError(first + 1, last, float(errors[first:last].sum() / sizes[first:last].sum()))
-        for first, last in zip([0, *stops[:-1]], stops, strict=True)
-    )
+    found = []
+    for first, last in zip([0, *stops[:-1]], stops, strict=True):
+        error, size = float(errors[first:last].sum()), float(sizes[first:last].sum())
+        found.append(BandError(first + 1, last, error / size if size else nan))
+    return tuple(found)

@@ -79,7 +79,11 @@ class Advice:
         table = text_table(("embedding", "parameters", "of standard", "perplexity"), rows)
         near = self.comparison
         if near is None or first.loss is None:
-            head, source = "Nothing was measured at this size. The smallest is", ""
+            head = (
+                "Nothing was measured at this size: none is known to be better. The smallest, of "
+                f"widths in steps of {_STEP}, is"
+            )
+            source = ""
         else:
             head = "Take"
             source = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,7 +64,10 @@ class SmallerTable:
 
     def report(self) -> list[str]:
         """Lines on errors and neighbours."""
-        bands = ", ".join(f"{e.first:,}-{e.last:,} {e.error:.3g}" for e in self.errors)
+        bands = ", ".join(
+            f"{e.first:,}-{e.last:,} {'(rows of zeros)' if isnan(e.error) else f'{e.error:.3g}'}"
+            for e in self.errors
+        )
         told = [f"{self.name}: error by rank: {bands}"]
         found = self.neighbours
         if not (count := found.before.shape[1]):  # a single row
