@@ -215,6 +215,12 @@ class Run:
         return "-".join(str(value) for value in asdict(self).values())
 
 
+def about(data: Text) -> dict[str, int]:
+    """What tells a text from others under the name of the same regime; older lines lack it."""
+    corpus = data.open()
+    return {"tokens": len(corpus.split("train")), "words": len(corpus.vocabulary.words)}
+
+
 def vectors(task: Task, embedding_dim: int, folder: Path) -> Tensor:
     """Vectors counted in the text: once for all runs, the others wait for them."""
     text = f"{len(task.ids)}-{int(task.ids.sum(dtype=torch.int64))}"  # unlike for another text
@@ -325,8 +331,11 @@ def train(run: Run, data: Text, saved: Path, device: torch.device) -> dict[str, 
     steps = run.epochs * len(segments)
     warm = METHODS[run.method].warm * steps  # steps in which units stay as they are
     done: dict[str, Any] = {"epoch": 0, "history": [], "seconds": 0.0}
+    text = about(data)
     if saved.exists():
         done = torch.load(saved, weights_only=True)
+        if (found := done.get("text", text)) != text:
+            raise ValueError(f"{saved} is of another text ({found}, not {text}): remove it.")
         model.load_state_dict(done["model"])
         optimizer.load_state_dict(done["optimizer"])
         torch.set_rng_state(done["random"])
@@ -352,6 +361,7 @@ def train(run: Run, data: Text, saved: Path, device: torch.device) -> dict[str, 
         print(f"{run.name}: epoch {epoch + 1}, train {mean}, valid {found}", flush=True)
         done |= {
             "epoch": epoch + 1,
+            "text": text,
             "model": model.state_dict(),
             "optimizer": optimizer.state_dict(),
             "random": torch.get_rng_state(),
@@ -363,6 +373,7 @@ def train(run: Run, data: Text, saved: Path, device: torch.device) -> dict[str, 
     measured = {split: evaluate(model, batches, regime, device) for split, batches in texts.items()}
     return {
         **asdict(run),
+        **text,
         "width": width,
         "parameters": _count(model),
         "unit": sum(p.numel() for p in unit_parameters(model)),
@@ -417,8 +428,10 @@ class Place:
 
 def result(run: Run, place: Place) -> dict[str, Any]:
     """The result of a run, found in the file or by training."""
+    text = about(place.data)
     for line in known(place.results):
-        if all(line[key] == value for key, value in asdict(run).items()):
+        ours = all(line[key] == value for key, value in asdict(run).items())
+        if ours and all(line.get(key, value) == value for key, value in text.items()):
             return line
     saved = place.checkpoints / f"{run.name}.pt"
     line = train(run, place.data, saved, place.device)

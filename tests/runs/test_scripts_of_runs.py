@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from tiny import write_text
 from define.data import Text
 
 ROOT = Path(__file__).parents[2]
+KEYS = [field.name for field in fields(regimes.Run)]
 
 
 @pytest.fixture
@@ -59,6 +60,30 @@ def test_a_search_is_not_done_twice(folder, small, monkeypatch, capsys):
     assert regimes.known() == found
     regimes.main(["table"])
     assert capsys.readouterr().out.count("| adaptive |") == 3
+
+
+def test_a_result_is_of_its_text(folder, small, monkeypatch):
+    once = ("--methods", "projected", "--no_search")
+    run_regime(folder, small, *once)
+    [found] = regimes.known()
+    assert found["tokens"] == 2000
+    train = regimes.train
+    monkeypatch.setattr(regimes, "train", lambda *given: {**found, "tokens": 1000})
+    other = write_text(small / "other", train=100)
+    (small / "checkpoints" / f"{regimes.Run(**{k: found[k] for k in KEYS}).name}.pt").touch()
+    run_regime(other, small, *once)
+    assert [r["tokens"] for r in regimes.known()] == [2000, 1000]
+    # Lines that say nothing of their text are of any.
+    old = {key: value for key, value in found.items() if key not in ("tokens", "words")}
+    regimes.FOUND.write_text(json.dumps(old) + "\n")
+    monkeypatch.setattr(regimes, "train", None)
+    run_regime(other, small, *once)
+
+    run, data = regimes.Run(**{k: found[k] for k in KEYS}), Text(other)
+    saved = small / "saved.pt"
+    torch.save({"text": {"tokens": 2000, "words": found["words"]}}, saved)
+    with pytest.raises(ValueError, match="is of another text"):
+        train(run, data, saved, torch.device("cpu"))
 
 
 def test_results_are_where_they_are_asked_for(folder, small, monkeypatch, capsys):
