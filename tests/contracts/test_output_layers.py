@@ -245,6 +245,12 @@ def test_the_transforms_of_torch_take_a_head(make):
     expected = torch.autograd.grad(model["head"](hidden, targets).sum(), hidden)[0]
     got = torch.func.grad(lambda hidden: model["head"](hidden, targets).sum())(hidden)
     assert_close(got, expected)
+    hidden, head = hidden.detach(), model["head"]
+    each = torch.func.vmap(head)(hidden[:, None], targets[:, None])
+    assert_close(each.squeeze(1), head(hidden, targets))
+    for k in (1, 7):
+        found = torch.func.vmap(head.topk, (0, None))(hidden, k)
+        assert_close(found, head.topk(hidden, k))
 
 
 @heads

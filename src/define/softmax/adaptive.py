@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from define.embedding import Band, Embedding, bands, made_rows, map_bands, share_rows, tied_table
 from define.embedding.tables import check_cutoffs, table_size
+from define.embedding.tracing import is_transformed
 from define.softmax.base import OutputLayer, Tied, own_projection, reset_projection
-from define.softmax.chunked import chunked_nll, chunks
+from define.softmax.chunked import IGNORED, chunked_nll, chunks
 from define.softmax.parts import Room, split
 
 __all__ = ["AdaptiveSoftmax"]
@@ -252,6 +253,10 @@ class AdaptiveSoftmax(OutputLayer):
             head.reads(first), weight, bias, torch.where(bands > 0, clusters, targets)
         )
         for b, band in enumerate(tails, 1):
+            if is_transformed():  # `vmap` takes no shapes that depend on values: all rows
+                own = torch.where(bands == b, targets - self.cutoffs[b - 1], IGNORED)
+                nll = nll + chunked_nll(band.reads(rest), band.table, band.bias, own)
+                continue
             rows = (bands == b).nonzero().squeeze(-1)
             if len(rows):
                 inner = chunked_nll(
@@ -275,6 +280,8 @@ class AdaptiveSoftmax(OutputLayer):
         return torch.cat([words, *inner], -1)
 
     def rows_topk(self, hidden: Float[Tensor, "rows in"], k: int) -> tuple[Tensor, Tensor]:
+        if is_transformed():
+            return self.rows_log_prob(hidden).topk(k)
         bands = self._bands()
         tops = [self._topk(rows, k, bands) for rows in chunks(hidden, max(self.sizes))]
         return torch.cat([values for values, _ in tops]), torch.cat([ids for _, ids in tops])
