@@ -264,7 +264,8 @@ def export(model: PreTrainedModel, *, check: bool = True) -> PreTrainedModel:
     if untied and config.tie_word_embeddings:
         warnings.warn(
             f"{what} has a head of its own, but a {type(config).__name__} says that it is tied, "
-            "whatever it is told: transformers sees that tables differ, other programs may not.",
+            "whatever it is told: transformers sees that tables differ in files, but its "
+            "tie_weights() and resize_token_embeddings() tie them again, as other programs may.",
             stacklevel=2,
         )
     try:
