@@ -5,14 +5,16 @@ from dataclasses import replace
 from itertools import combinations, pairwise
 
 import pytest
+import torch
 from matplotlib.legend import Legend
 from matplotlib.text import Text
 
 from define.measures import RunSummary
 from define.report import comparison_figure, draw_comparison
 from define.report.comparison import panels
-from define.report.style import drawing, lines
-from define.report.svg import Canvas
+from define.report.heatmaps import heat_maps
+from define.report.style import drawing, lines, shown_name
+from define.report.svg import Canvas, svg
 
 
 @pytest.fixture(autouse=True)
@@ -128,8 +130,41 @@ def test_runs_that_diverged_or_have_no_history():
     values = {**run.__dict__, "valid_perplexity": math.inf, "test_perplexity": math.nan}
     diverged = RunSummary(**{**values, "history": ((1_000_000, math.inf),)})
     empty = RunSummary(**{**run.__dict__, "history": ()})
+    diverged, empty = (replace(run, name=n) for n, run in (("up", diverged), ("none", empty)))
     for summaries in ([diverged], [diverged, run, empty], [empty]):
-        list(texts(comparison_figure(summaries)))
+        shown = {text.get_text() for text, _ in texts(comparison_figure(summaries))}
+        assert ("up (diverged)" in shown) == (diverged in summaries)
+        assert ("Validation perplexity during training" in shown) == (run in summaries)
+    # Legends of single panels name what they show.
+    summaries = [diverged, run, empty]
+    for panel in panels(summaries)[1:]:
+        figure = panel.figure(summaries, lines("abc"))
+        (legend,) = figure.legends
+        names = [text.get_text() for text in legend.get_texts()]
+        assert names[0] == shown_name(run.name)
+        assert names[1:] == (["none"] if panel.name == "perplexity" else [])
+
+
+def test_scores_near_nothing_and_perplexities_far_apart():
+    low, high = (
+        replace(run, test_bleu=0.3, test_perplexity=ppl)
+        for run, ppl in zip(runs(2), (90.0, 1e9), strict=True)
+    )
+    figure = comparison_figure([low, high])
+    shown = [box for _, box in texts(figure)]
+    assert not any(one.overlaps(other) for one, other in combinations(shown, 2))
+    axes = figure.findobj(lambda artist: hasattr(artist, "get_xticklabels"))
+    assert axes[-1].get_ylim()[0] == 0  # no BLEU is below
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("title", ["Of one line, but a long one", "Of one line\nand of another"])
+def test_titles_of_heat_maps_stand_apart(count, title):
+    named = [("a-run-of-a-name\nmean |r| = 0.148", torch.rand(16, 16))] * count
+    figure = heat_maps(title, named, "dimension")
+    svg(figure)
+    shown = [box for _, box in texts(figure)]
+    assert not any(one.overlaps(other) for one, other in combinations(shown, 2))
 
 
 def size_axes(summaries):

@@ -9,9 +9,18 @@ from define.commands import ArgumentParser
 def command(parser: ArgumentParser, args: list[str]) -> None:
     parser.add_argument("run", type=Path, help="folder of the run")
     parser.add_argument(
-        "--num_beams", "--beams", type=int, default=4, help="width of the search, 1 is greedy"
+        "--num_beams",
+        "--beams",
+        type=int | None,
+        default=None,
+        help="width of the search, the recipe's if omitted; 1 is greedy",
     )
-    parser.add_argument("--batch_size", type=int, default=64, help="sentences at a time")
+    parser.add_argument(
+        "--batch_size",
+        type=int | None,
+        default=None,
+        help="sentences at a time, the recipe's if omitted",
+    )
     arguments = parser.parse_args(args)
     from define.recipes.settings import open_run
 

@@ -67,9 +67,10 @@ class Panel:
 def panels(summaries: _Runs) -> tuple[Panel, ...]:
     """The panels that have something to show."""
     scored = any(run.test_bleu is not None for run in summaries)
+    history = Panel("history", "Validation perplexity during training", _draw_history)
     return (
         Panel("parameters", "Parameters by part of the model", _draw_parameters, 3, _bars_height),
-        Panel("history", "Validation perplexity during training", _draw_history),
+        *([history] if any(map(_points, summaries)) else []),
         Panel("perplexity", "Perplexity against parameters", _draw_perplexity),
         *([Panel("bleu", "BLEU of the test against parameters", _draw_bleu)] if scored else []),
     )
@@ -103,17 +104,21 @@ def comparison_figure(summaries: _Runs, styles: Sequence[Style] | None = None) -
     styles = lines(run.kind for run in summaries) if styles is None else styles
     first, *others = panels(summaries)
     above, below = first.height(len(summaries)) + 0.4, 3.6 + 0.2 * -(-len(summaries) // 2)
-    figure = new_figure(above + below, 4.8 * len(others))
+    figure = new_figure(above + below, 4.8 * max(2, len(others)))
     top, bottom = figure.subfigures(2, 1, squeeze=False, height_ratios=(above, below))[:, 0]
     bars = top.subplots()
     first.draw(bars, summaries, styles)
     bars.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=first.columns)
-    row = bottom.subplots(1, len(others))
+    row = bottom.subplots(1, len(others), squeeze=False)[0]
     for panel, axes in zip(others, row, strict=True):
         panel.draw(axes, summaries, styles)
     # One legend for all: each run is drawn alike in every panel.
-    names = [shown_name(run.name) for run in summaries]
-    bottom.legend(row[0].get_lines(), names, loc="outside lower center", ncols=2, handlelength=4)
+    names = [
+        shown_name(run.name) + ("" if isfinite(run.valid_perplexity) else " (diverged)")
+        for run in summaries
+    ]
+    drawn = row[0].get_lines()[: len(names)]
+    bottom.legend(drawn, names, loc="outside lower center", ncols=2, handlelength=4)
     return figure
 
 
@@ -145,17 +150,27 @@ def _draw_parameters(axes: Axes, summaries: _Runs, styles: Sequence[Style]) -> N
     axes.spines[["top", "right", "left"]].set_visible(False)
 
 
+def _points(run: RunSummary) -> list[tuple[int, float]]:
+    """Validations that gave a number."""
+    return [(tokens, perplexity) for tokens, perplexity in run.history if isfinite(perplexity)]
+
+
+def _label(run: RunSummary, shown: bool) -> str:
+    """In a legend, which is for what is shown; a leading "_" hides it."""
+    return shown_name(run.name) if shown else "_"
+
+
 def _draw_history(axes: Axes, summaries: _Runs, styles: Sequence[Style]) -> None:
     from matplotlib.ticker import MaxNLocator
 
     epoch = _epoch_tokens(summaries)
     for i, run in enumerate(summaries):
-        points = [(tokens / (epoch or 1e6), ppl) for tokens, ppl in run.history if isfinite(ppl)]
+        points = [(tokens / (epoch or 1e6), ppl) for tokens, ppl in _points(run)]
         x, y = zip(*points, strict=True) if points else ((), ())
         # At most a dozen markers, not all at the same places.
         step = -(-len(points) // 12)
         every: Style = {"markevery": (i % step, step)} if step > 1 else {}
-        axes.plot(x, y, label=shown_name(run.name), **styles[i], **every)
+        axes.plot(x, y, label=_label(run, bool(points)), **styles[i], **every)
     value_axis(axes, [ppl for run in summaries for _, ppl in run.history])
     axes.set(
         title="Validation perplexity during training",
@@ -197,7 +212,7 @@ def _draw_bleu(axes: Axes, summaries: _Runs, styles: Sequence[Style]) -> None:
     # Test sets of a thousand sentences leave BLEU uncertain by about one point (Koehn 2004).
     half = max(0.6 * (max(known) - min(known)), 2.0)
     middle = (max(known) + min(known)) / 2
-    axes.set_ylim(middle - half, middle + half)
+    axes.set_ylim(max(0.0, middle - half), middle + half)
     axes.set(title="Test BLEU against parameters", ylabel="test BLEU")
 
 
@@ -212,8 +227,9 @@ def _draw_by_size(
     for run, value, own in zip(summaries, values, styles, strict=True):
         size = run.total / 1e6
         style: Style = own | {"linestyle": "none"}
-        axes.plot(size, value if isfinite(value) else nan, label=shown_name(run.name), **style)
-        if isfinite(value):
+        shown = isfinite(value)
+        axes.plot(size, value if shown else nan, label=_label(run, shown), **style)
+        if shown:
             kinds.setdefault((run.kind, own["color"]), []).append((size, value))
     for (_, colour), points in kinds.items():
         axes.plot(*zip(*points, strict=True), color=colour, linewidth=3, alpha=0.4, zorder=1)

@@ -62,7 +62,8 @@ def heat_maps(
 
     columns = min(len(panels), _COLUMNS)
     rows = -(-len(panels) // columns)
-    figure = new_figure((2.3 if columns > 1 else 4.0) * rows + 1.0)
+    # Not higher than that: panels as wide as they can be would rise into the title.
+    figure = new_figure(2.5 * rows + 0.5 if columns > 1 else 5.0)
     axes = figure.subplots(rows, columns, squeeze=False).flatten()
     top = scale_top(matrix for _, matrix in panels) if top is None else top
     scale = Normalize(0.0, top)

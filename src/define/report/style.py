@@ -150,11 +150,13 @@ def value_axis(axes: Axes, values: Iterable[float], least: float = 0.2) -> None:
     axes.grid(alpha=0.3)
     finite = [value for value in values if isfinite(value) and value > 0]
     if not finite:
+        axes.set_yticks([])
         return
     low, high = min(finite), max(finite)
     if high > 3 * low:
         axes.set_yscale("log")
-        ticks = (1, 2, 5) if high > 20 * low else (1, 1.5, 2, 3, 4, 5, 7)
+        ticks = (1, 1.5, 2, 3, 4, 5, 7) if high < 20 * low else (1, 2, 5)
+        ticks = ticks if high < 3000 * low else (1,)
         axes.yaxis.set_major_locator(LogLocator(subs=ticks))
         axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
