@@ -175,6 +175,18 @@ MEASURED = (
         ),
     ),
     Comparison(
+        "2026-11-26: Transformer-XL on WikiText-2 for six epochs at equal parameters",
+        "WikiText-2, Transformer-XL 4 × 200, 6 epochs",
+        "transformer",
+        33_278,
+        12_531_720,
+        (
+            Result("adaptive", 1, 0.13, 96.4),
+            Result("projected, adaptive", 143 / 200, 0.13, 96.0),
+            Result("DeFINE, adaptive", 120 / 200, 0.13, 97.3),
+        ),
+    ),
+    Comparison(
         "2026-11-26: 25 M tokens at 267,735 words, on a GPU",
         "Wikipedia, 267,735 words, Transformer-XL 5 × 256, 25 M tokens",
         "transformer",
