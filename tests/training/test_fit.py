@@ -310,14 +310,3 @@ def test_the_embedding_starts_from_the_text(folder, run):
     expected = count_vectors(ids, size, 8)
     found = started.model.embedding.weight.detach()
     assert torch.nn.functional.cosine_similarity(found, expected).min() > 0.9999
-
-
-@pytest.mark.parametrize("parts", [1, 2])
-@pytest.mark.parametrize(("validations", "count"), [(3, 3), (7, 7), (99, 10)])
-def test_an_epoch_has_as_many_validations_as_asked(folder, run, validations, count, parts):
-    setting = experiment(
-        folder, epochs=2, length=50, validations=validations, accumulate_grad_batches=parts
-    )
-    places = [tokens for tokens, _ in setting.train(run)["history"]]
-    assert len(places) == 2 * count and len(set(places)) == 2 * count
-    assert {1996, 3992} <= set(places)  # the ends of epochs of ten batches

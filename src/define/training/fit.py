@@ -70,7 +70,7 @@ def fit(experiment: Experiment, run: Run, signals: StopSignals) -> dict[str, Any
         run.read_weights(experiment.model)  # the best of before may stay the best: are they whole?
     # Weights that training starts from may stay the best.
     measured_first = experiment.start_from is not None and checkpoints.found is None
-    progress = Progress(run, training, signals)
+    progress = Progress(run, training.checkpoint_minutes, training.patience, signals)
     # Words of a band that no token of a device's batch falls in get no gradient there.
     strategy = "ddp_find_unused_parameters_true" if world_size > 1 else "auto"
     csv = CSVLogger(run.path, name="logs")
@@ -95,6 +95,7 @@ def fit(experiment: Experiment, run: Run, signals: StopSignals) -> dict[str, Any
                 strategy=SharedParameters(world_size) if shared else strategy,
                 precision=training.precision,  # pyright: ignore[reportArgumentType]
                 gradient_clip_val=training.clip or None,
+                val_check_interval=1.0 / training.validations,
                 num_sanity_val_steps=-1 if measured_first else 0,
                 log_every_n_steps=max(1, min(50, steps // training.epochs // 2)),
                 logger=[csv, tensorboard],

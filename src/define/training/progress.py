@@ -12,7 +12,6 @@ from define.training.memory import peak_memory
 from define.training.module import TrainingModule
 from define.training.nt_asgd import nonmonotonic
 from define.training.run import Run
-from define.training.settings import Fitting
 from define.training.sharding import whole
 from define.training.stopping import Stopped, StopSignals
 
@@ -26,16 +25,18 @@ class Progress(pl.Callback):
 
     Args:
         run: Where they go.
-        training: How to train.
+        checkpoint_minutes: See `Fitting`.
+        patience: See `Fitting`.
         signals: Those that ask to stop, looked at after each step.
     """
 
-    def __init__(self, run: Run, training: Fitting, signals: StopSignals) -> None:
+    def __init__(
+        self, run: Run, checkpoint_minutes: float, patience: int, signals: StopSignals
+    ) -> None:
         self._run = run
         self._signals = signals
-        self._patience = training.patience
-        self._validations = training.validations
-        self._interval = 60 * training.checkpoint_minutes
+        self._patience = patience
+        self._interval = 60 * checkpoint_minutes
         self._saved = time.monotonic()
         self._started = 0.0
         self.tokens = 0
@@ -72,7 +73,7 @@ class Progress(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         trainer.should_stop = self.stopped  # before it was killed
-        _validate(trainer, None)
+        _validate_between_batches(trainer)
         self._signals.install()
         self._signals.waiting = True
         if self.tokens and not self.stopped:
@@ -80,7 +81,7 @@ class Progress(pl.Callback):
             logger.info("%s: goes on after %s.", name, place)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        _validate(trainer, None)
+        _validate_between_batches(trainer)
 
     def on_train_batch_start(
         self,
@@ -89,11 +90,6 @@ class Progress(pl.Callback):
         batch: Any,  # noqa: ANN401
         batch_idx: int,
     ) -> None:
-        done, rest = divmod(batch_idx + 1, trainer.accumulate_grad_batches)
-        batches, asked = int(trainer.num_training_batches), self._validations
-        batches //= trainer.accumulate_grad_batches
-        due = rest == 0 and done * asked // batches > (done - 1) * asked // batches
-        _validate(trainer, batch_idx + 1 if due else None)
         self._started = time.perf_counter()
 
     def on_train_batch_end(
@@ -159,10 +155,7 @@ def _place(trainer: pl.Trainer) -> str:
     return f"epoch {trainer.current_epoch + 1}, step {trainer.global_step}"
 
 
-def _validate(trainer: pl.Trainer, after: int | None) -> None:
-    """Says after how many batches of an epoch the next validation comes; None: not after this one.
-
-    Lightning validates wherever its interval divides their number: as often as asked only if that
-    divides an epoch, else not at its end. It counts parts of batches one by one.
-    """
-    trainer.val_check_batch = after or int(trainer.num_training_batches) + 1
+def _validate_between_batches(trainer: pl.Trainer) -> None:
+    """Lets no validation come between the parts of a batch, which Lightning counts one by one."""
+    parts, interval = trainer.accumulate_grad_batches, trainer.val_check_batch or 1
+    trainer.val_check_batch = max(parts, int(interval) // parts * parts)
