@@ -39,7 +39,8 @@ class Fitting:
             of DeFINE, the matrix of a projected embedding. One step of Adam there moves all words
             at once, in proportion to the width that is read.
         clip: Largest norm of the gradient; 0 does not clip.
-        validations: Validations per epoch.
+        validations: Validations per epoch: one after each whole N-th part of its batches. Where N
+            does not divide them there are more of them, and none at the end of the epoch.
         patience: Ends training once a validation is worse than the best of those more than this
             many validations before it; 0 never does.
         precision: Lightning's name of the number format: "32-true", "bf16-mixed".
