@@ -16,14 +16,16 @@ def command(parser: ArgumentParser, args: list[str]) -> None:
     parser.add_class_arguments(AdaptiveSoftmaxCost)
     parser.add_argument("--bands", type=int, default=5, help="the most bands")
     settings = parser.parse_args(args)
+    if settings.bands < 2:
+        raise ValueError(f"--bands {settings.bands} must be at least 2: one band is not cut.")
     cost = AdaptiveSoftmaxCost(**{f.name: settings[f.name] for f in fields(AdaptiveSoftmaxCost)})
     if cost.width < cost.div_value ** (settings.bands - 1):
         sizes = f"--width {cost.width} and --div_value {cost.div_value}"
         raise ValueError(f"--bands {settings.bands} leaves the last no width with {sizes}.")
     corpus = parser.instantiate(settings).data.open()
     size = len(corpus.vocabulary)
-    if not 2 <= settings.bands <= size:
-        raise ValueError(f"--bands {settings.bands} must be at least 2 and at most {size} words.")
+    if settings.bands > size:
+        raise ValueError(f"--bands {settings.bands} must be at most {size}, the words of the text.")
     full = float(cost.head(torch.tensor(size), 0))
     rows = []
     for bands in range(2, settings.bands + 1):

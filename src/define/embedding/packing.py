@@ -1,6 +1,7 @@
 """Small whole numbers of a few bits each, packed in bytes row by row."""
 
 import sys
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -10,7 +11,26 @@ from torch import Tensor
 
 from define.embedding.tracing import is_traced
 
-__all__ = ["Columns", "pack", "unpack"]
+__all__ = ["Columns", "bits_of_classes", "pack", "unpack"]
+
+
+def bits_of_classes(
+    bits: int | Sequence[Sequence[int]], groups: int
+) -> tuple[tuple[int, ...], ...]:
+    """The bits of each group of columns, for each class of rows; a number is that of all.
+
+    Raises:
+        ValueError: If classes are none or too many for a byte, have bits for another number of
+            groups, or more than eight.
+    """
+    table = ((bits,) * groups,) if isinstance(bits, int) else tuple(map(tuple, bits))
+    if not 1 <= len(table) <= 256 or any(len(row) != groups for row in table):
+        raise ValueError(
+            f"{bits=} must be a number, or {groups} for each of 1 to 256 classes of rows."
+        )
+    if not all(0 <= number <= 8 for row in table for number in row):
+        raise ValueError(f"{bits=} must be 0 to 8.")
+    return table
 
 
 class Columns(NamedTuple):

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
 from math import ceil
-from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from define.embedding.base import Embedding
 from define.embedding.clusters import k_means, nearest_rows
 from define.embedding.levels import encode, grid_of, levels_of, nearest, part_of, spread_of
-from define.embedding.packing import Columns, pack, unpack
+from define.embedding.packing import Columns, bits_of_classes, pack, unpack
 from define.embedding.target import Target, principal_axes
 from define.embedding.tracing import is_traced
 
@@ -73,6 +72,8 @@ class RoundedEmbedding(Embedding):
         RoundedEmbedding(1000, 64, bits=4)
         >>> sum(t.nbytes for t in embedding.state_dict().values()) / (4 * table.numel())
         0.1328...
+        >>> float((embedding.weight.detach() - table).square().sum() / table.square().sum()) < 0.015
+        True
     """
 
     def __init__(
@@ -103,13 +104,7 @@ class RoundedEmbedding(Embedding):
             raise ValueError(f"{num_centres=} must be 0 to 256, and 0 without rotate.")
         self.rotate, self.axis_bits, self.num_centres = rotate, axis_bits, num_centres
         groups = ceil(embedding_dim / group_size)
-        table = ((bits,) * groups,) if isinstance(bits, int) else cast(tuple, self.bits)
-        if not 1 <= len(table) <= 256 or any(len(row) != groups for row in table):
-            raise ValueError(
-                f"{bits=} must be a number, or {groups} for each of 1 to 256 classes of rows."
-            )
-        if not all(0 <= number <= 8 for row in table for number in row):
-            raise ValueError(f"{bits=} must be 0 to 8.")
+        table = bits_of_classes(self.bits, groups)
         counts = (num_embeddings,) if self.sizes is None else self.sizes
         if len(counts) != len(table) or min(counts) < 0 or sum(counts) != num_embeddings:
             raise ValueError(f"{sizes=} must be {len(table)} numbers, {num_embeddings=} in all.")
