@@ -102,7 +102,7 @@ class Advice:
             parts.append(
                 "With millions of tokens, or from its text with many words, a row that is computed "
                 "from an adaptive Map was 2 to 7 % ahead of adaptive input of the same size with "
-                "Adam, and one matrix is enough; with SGD it was 5 to 8 % behind."
+                "Adam, and one matrix is enough; with SGD it was 5 to 24 % behind."
             )
         parts.append("For a table that is trained already, see define compress.")
         text = [_wrapped(f"{head} {first.code}"), table, *(fill(part, 100) for part in parts)]
