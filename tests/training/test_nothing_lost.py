@@ -13,6 +13,7 @@ from tiny import Killed, arguments, cache_in, checkpoint_of, experiment, write_t
 
 from define.__main__ import main
 from define.files import checksum
+from define.recipes import settings
 from define.training import Fitting, Placement, Run, Stopped, StopSignals
 from define.training.language_modeling import LanguageModeling
 
@@ -308,6 +309,37 @@ def test_a_run_that_is_in_use_says_by_whom(folder, tmp_path):
     assert f"{run.path} is in use by process {os.getpid()} on " in exit.value.code
     assert " since 20" in exit.value.code
     main(arguments(folder, run.path, *MORE))
+
+
+@pytest.mark.parametrize(
+    ("there", "other", "said"),
+    [
+        ("whole", (), "is a finished run"),
+        ("stopped", ("--seed", "7"), "has other settings"),
+        ("stopped", (), None),
+    ],
+)
+def test_a_training_that_was_begun_while_this_one_started(
+    folder, whole, tmp_path, made, monkeypatch, there, other, said
+):
+    """Between the look at the folder and its lock: as if it had been there before."""
+    run, begun = Run(tmp_path / "run"), dict(zip(("text", "whole", "stopped"), made, strict=True))
+    make = settings.make_experiment
+
+    def making(*args):
+        shutil.copytree(begun[there].path, run.path)
+        return make(*args)
+
+    monkeypatch.setattr(settings, "make_experiment", making)
+    command = arguments(folder, run.path, *MORE, *other)
+    if said is None:
+        main(command)
+        assert run.weights.read_bytes() == whole.weights.read_bytes()
+        return
+    with pytest.raises(SystemExit, match=said):
+        main(command)
+    for file in ("config.yaml", "checkpoints/last.ckpt", "model.safetensors"):
+        assert (run.path / file).read_bytes() == (begun[there].path / file).read_bytes()
 
 
 def holding(path):

@@ -53,8 +53,8 @@ def command(parser: "ArgumentParser", args: list[str]) -> None:
         kind = embedding_name(name, settings.as_dict())
         folder = Path("runs") / f"{name}-{kind}-{settings.seed}"
 
-    run = Run(folder)
-    settings = begin(run, name, settings)
+    run, given = Run(folder), settings
+    settings = begin(run, name, given)
     experiment = make_experiment(name, settings)  # before the folder is taken: it may be wrong
     _say_what(experiment, run)
     if not Placement.of(experiment.training).rank:  # the first process says it
@@ -63,7 +63,8 @@ def command(parser: "ArgumentParser", args: list[str]) -> None:
             logger.warning(line)
     keep_memory()
     try:
-        experiment.train(run, config_text(name, settings))
+        # Asked again: another process may have begun or ended a training there by now.
+        experiment.train(run, lambda: config_text(name, begin(run, name, given)))
     except Stopped as stopped:
         print(f"define: {run.path}: {stopped}", file=sys.stderr)
         sys.exit(stopped.code)

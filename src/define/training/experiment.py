@@ -2,7 +2,7 @@
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -159,12 +159,14 @@ class Experiment(ABC, Generic[Model, Data, Settings]):
         """
         raise ValueError("This is a run of a language model: it does not translate.")
 
-    def train(self, run: Run, config: str | None = None) -> dict[str, Any]:
+    def train(self, run: Run, config: Callable[[], str] | None = None) -> dict[str, Any]:
         """Trains into a run folder, or goes on where an earlier call was stopped.
 
         Args:
             run: The run's folder; no other process may train there.
-            config: What `config.yaml` is to hold, if the training is not begun yet.
+            config: Makes what `config.yaml` is to hold, if the training is not begun yet. It is
+                called when no other process can train there any more, and raises if the folder
+                became no place for this training.
 
         Returns:
             The summary that is also written to `summary.json`.
@@ -183,8 +185,10 @@ class Experiment(ABC, Generic[Model, Data, Settings]):
         run.path.mkdir(parents=True, exist_ok=True)
         with StopSignals() as signals, run.locked() if first else nullcontext():
             run.check()
-            if first and config is not None and not run.begun:
-                write_text(run.config, config)
+            if first and config is not None:
+                text = config()
+                if not run.begun:
+                    write_text(run.config, text)
             self.check()
             if run.vocabulary.exists():
                 self.check_same(run, "train into another folder")

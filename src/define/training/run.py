@@ -163,17 +163,14 @@ class Run:
         """Keeps other processes from training here. The lock ends with the process that holds it.
 
         Raises:
-            ValueError: If another process trains here: host, number and start are named; or if it
-                has ended its training while this one waited.
+            ValueError: If another process trains here: host, number and start are named.
         """
-        lock, finished = FileLock(self._lock), self.summary.exists()
+        lock = FileLock(self._lock)
         try:
             lock.acquire(timeout=1)  # who asks whether it is `in_use` holds it for a moment
         except Timeout:
             raise ValueError(f"{self.path} is in use{_who(self._holder)}.") from None
         try:
-            if self.summary.exists() and not finished:
-                raise ValueError(f"{self.path} is a finished run by now.")
             now = datetime.now().astimezone().isoformat(" ", "seconds")
             this = {"host": platform.node(), "process": os.getpid(), "since": now}
             self.write_json(self._holder, this)
