@@ -24,7 +24,7 @@ from define.training import Experiment
         (("analyze", "MODEL", "--split", "valid"), "--split valid is for runs"),
         (("analyze", "MODEL", "--data.path", "TEXT"), "is for runs"),
         (("cutoffs", "--data.path", "TEXT", "--width", 8, "--bands", 1), "--bands 1 must be at"),
-        (("cutoffs", "--data.path", "TEXT", "--width", 8, "--bands", 60), "at most 50 words"),
+        (("cutoffs", "--data.path", "TEXT", "--width", 8, "--bands", 60), "words for at most 50"),
         (("cutoffs", "--data.path", "TEXT", "--width", 8, "--div_value", 4), "--bands 5 leaves"),
         (("compress", "TABLE", "--share", 0.5, "--accept"), "--accept is for models"),
         (("compress", "MODEL", "--share", 2), "--share 2.0 must be above 0 and at most 1"),

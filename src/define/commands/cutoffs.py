@@ -25,7 +25,7 @@ def command(parser: ArgumentParser, args: list[str]) -> None:
     corpus = parser.instantiate(settings).data.open()
     size = len(corpus.vocabulary)
     if settings.bands > size:
-        raise ValueError(f"--bands {settings.bands} must be at most {size}, the words of the text.")
+        raise ValueError(f"--bands {settings.bands}: the text has words for at most {size}.")
     full = float(cost.head(torch.tensor(size), 0))
     rows = []
     for bands in range(2, settings.bands + 1):
