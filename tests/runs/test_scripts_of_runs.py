@@ -14,6 +14,7 @@ from methods import METHODS, Task
 from tiny import write_text
 
 from define.data import Text
+from define.measures.measured import MEASURED
 
 ROOT = Path(__file__).parents[2]
 KEYS = [field.name for field in fields(regimes.Run)]
@@ -208,3 +209,46 @@ def test_the_gpu_script_at_toy_size(folder, tmp_path):
     assert all((tmp_path / "out" / name / "summary.json").exists() for name in names)
     assert "1 thread" in (tmp_path / "out" / "step-n_128.txt").read_text()
     assert json.loads((tmp_path / "out" / "bench" / "bench.json").read_text())["sections"]
+
+
+# Of `define.measures.measured` those that this script trained: regime and epochs.
+TRAINED = {
+    "Penn Treebank, LSTM 2 × 200, 1 epoch": ("ptb-adam", 1),
+    "Penn Treebank, LSTM 2 × 200, 15 epochs": ("ptb-adam", 15),
+    "WikiText-2, LSTM 2 × 200, 6 epochs": ("wikitext-2-lstm", 6),
+    "WikiText-2, Transformer-XL 4 × 200, 6 epochs": ("wikitext-2-transformer-xl", 6),
+    "Wikipedia, 267,735 words, LSTM 2 × 768, 25 M tokens": ("wikipedia-lstm-25m", 1),
+    "Wikipedia, 267,735 words, Transformer-XL 5 × 256, 25 M tokens": (
+        "wikipedia-transformer-xl-25m",
+        1,
+    ),
+}
+
+
+@pytest.mark.parametrize("model", TRAINED)
+def test_suggestions_rest_on_the_results(model):
+    """Perplexities, means of seeds, and shares of parameters are those of the results."""
+    (comparison,) = (c for c in MEASURED if c.model == model)
+    regime, whole = regimes.REGIMES[TRAINED[model][0]], comparison.num_embeddings
+    found = {}
+    for line in regimes.known():
+        run = regimes.Run(**{key: line[key] for key in KEYS})
+        same = (run.regime, run.epochs) == TRAINED[model]
+        if same and (run.start, run.share) == ("random", 1):
+            group = found.setdefault((replace(run, seed=1), line["width"]), [])
+            group.append((line["test"], line["parameters"]))
+    for result in comparison.results:
+        if result.share > 0.3:  # of `runs/embeddings.sh`
+            continue
+        method = "-".join(result.method.lower().split(", "))
+        matching = []
+        for (run, width), lines in found.items():
+            mean = sum(test for test, _ in lines) / len(lines)
+            if run.method == method and abs(mean - result.perplexity) <= 0.051:
+                with torch.device("meta"):
+                    words = ("",) * whole
+                    task = Task(words, torch.ones(1), regime.embedding_dim, regime.cutoffs, 1.0)
+                    backbone = regimes.build(run, task, width, ROOT).backbone
+                own = lines[0][1] - sum(p.numel() for p in backbone.parameters())
+                matching.append(own / (whole * regime.embedding_dim))
+        assert any(abs(share - result.share) <= 0.00501 for share in matching), (result, matching)

@@ -119,7 +119,8 @@ def _by_depth(
         axes.plot(places, list(map(value, layers)), label=shown_name(name), **request.styles[name])
     ticks = ["Map", *(str(layer) for layer in range(1, depth + 1)), "output"]
     axes.set_xticks(range(depth + 2), ticks)
-    axes.margins(0.06)  # no marker lies on the frame
+    axes.update_datalim([(0, 0)])  # margins are of an axis from 0 on: no marker lies on the frame
+    axes.margins(0.06)
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     axes.set(title=f"{label[0].upper()}{label[1:]} by depth", xlabel="layer", ylabel=label)
