@@ -9,8 +9,10 @@ from define import (
     LSTM,
     AdaptiveEmbedding,
     AdaptiveSoftmax,
+    Backbone,
     DeFINE,
     LanguageModel,
+    Softmax,
     TiedSoftmax,
     TransformerXL,
 )
@@ -69,3 +71,24 @@ def test_input_and_output_that_are_one_table_stay_one(case):
     step, _ = plain_step(model)
     others = [*model.backbone.parameters(), *model.head.parameters()]
     assert sum(p.numel() for p in step.parameters()) == V * M + sum(p.numel() for p in others)
+
+
+class Both(Backbone):
+    """Reads by a square matrix, by its transpose and by its first row."""
+
+    def __init__(self):
+        super().__init__(M, M)
+        self.weight = nn.Parameter(torch.randn(M, M))
+
+    def segment(self, x, state):
+        state = x.new_zeros(1, len(x), M) if state is None else state
+        y = x @ self.weight + 2 * x @ self.weight.T + 3 * x @ self.weight[:1].T + state[0, :, None]
+        return y, state + x.sum(1)
+
+
+def test_a_matrix_and_its_transpose_stay_two():
+    model = LanguageModel(nn.Embedding(V, M), Both(), Softmax(M, V)).eval()
+    step, _ = plain_step(model)
+    tokens = torch.randint(V, (3,))
+    found, _ = step(tokens, *start_state(model, 3))
+    assert_close(found, model.head.log_prob(model.hidden(tokens[:, None])[0][:, 0]))

@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file
 from tiny import Killed, experiment, small_define
 
+from define import LSTM
 from define.data import Text
 from define.recipes import wikitext_2_transformer_xl
 from define.training import Constant, Run, Training
@@ -30,6 +31,18 @@ def lstm(folder, **training):
     regularized = {"activation_regularization": 2.0, "temporal_activation_regularization": 1.0}
     settings = {**SETTINGS, **regularized, "random_lengths": True, **training}
     return experiment(folder, cutoffs=(10, 30), **settings)
+
+
+class NamedStates(LSTM):
+    def segment(self, x, state):
+        y, after = super().segment(x, None if state is None else tuple(state.values()))
+        return y, dict(enumerate(after))
+
+
+def named_states(folder, **training):
+    built = lstm(folder, **training)
+    built.model.backbone.__class__ = NamedStates
+    return built
 
 
 def transformer_xl(folder, **training):
@@ -59,7 +72,7 @@ def assert_close(run, whole):
     assert perplexities[0] == pytest.approx(perplexities[1], rel=1e-5)
 
 
-@pytest.mark.parametrize("make", [lstm, transformer_xl])
+@pytest.mark.parametrize("make", [lstm, named_states, transformer_xl])
 def test_parts_train_as_the_batch_does_and_a_killed_run_goes_on_in_others(
     make, folder, tmp_path, monkeypatch
 ):

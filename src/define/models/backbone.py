@@ -18,7 +18,7 @@ class Backbone(nn.Module, ABC):
     A subclass says what it makes of one segment (:meth:`segment`). The state is an argument and a
     result, never stored on the module; two half segments with carried state equal one whole
     segment. A state carries no gradient into the next segment: the base sees to it, so a training
-    loop hands it on as it is.
+    loop hands it on as it is. The second dimension of its tensors is that of the batch.
 
     Args:
         input_size: Width of the input.

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from define.dropout import activation_regularization, temporal_activation_regularization
 from define.models import LanguageModel
 from define.softmax.chunked import IGNORED
-from define.training.module import TrainingModule, map_tensors
+from define.training.module import TrainingModule
 from define.training.settings import Training
 
 __all__ = ["LanguageModeling"]
@@ -56,7 +56,7 @@ class LanguageModeling(TrainingModule):
         self._scale_rate(batch[0].shape[1])
         with self._outputs() as outputs:
             nll, state = self.model(*batch, self.carried[self.part])
-        self.carried[self.part] = map_tensors(state, torch.Tensor.detach)
+        self.carried[self.part] = tree_map_only(Tensor, Tensor.detach, state)
         loss = nll.mean()
         self.log("train_loss", loss, prog_bar=True)  # without the regularizers
         for raw, dropped in outputs:

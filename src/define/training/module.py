@@ -7,13 +7,14 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map, tree_map_only
 
 from define.embedding import parameter_groups
 from define.training.nt_asgd import AveragedSGD
 from define.training.settings import Fitting
 from define.training.sharding import reshard, shard, whole
 
-__all__ = ["NonFiniteLossError", "TrainingModule", "map_tensors"]
+__all__ = ["NonFiniteLossError", "TrainingModule"]
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -89,8 +90,8 @@ class TrainingModule(pl.LightningModule):
     def on_train_start(self) -> None:
         # A run may go on in another number format than the one that it was stopped in.
         dtype = next(self.model.parameters()).dtype
-        self.carried = map_tensors(
-            self.carried, lambda t: t.to(dtype) if t.is_floating_point() else t
+        self.carried = tree_map_only(
+            Tensor, lambda t: t.to(dtype) if t.is_floating_point() else t, self.carried
         )
 
     def on_validation_start(self) -> None:
@@ -143,7 +144,7 @@ class TrainingModule(pl.LightningModule):
         gpu = self.device.type == "cuda"
         mine = [
             {
-                "carried": map_tensors(carried, torch.Tensor.cpu),
+                "carried": tree_map_only(Tensor, Tensor.cpu, carried),
                 "random": None if part else torch.get_rng_state(),
                 "random_gpu": torch.cuda.get_rng_state(self.device) if gpu and not part else None,
             }
@@ -161,7 +162,8 @@ class TrainingModule(pl.LightningModule):
         carried = [part["carried"] for part in processes]
         if len(carried) != self.shares:  # other devices or parts than before
             carried = [_shared(carried, part, self.shares) for part in range(self.shares)]
-        self.carried = map_tensors(carried[first : first + self.parts], lambda t: t.to(self.device))
+        carried = carried[first : first + self.parts]
+        self.carried = tree_map_only(Tensor, lambda t: t.to(self.device), carried)
         mine: dict[str, Any] = processes[first] if first < len(processes) else {"random": None}
         if mine["random"] is None:  # a process that was not there draws numbers of its own
             torch.manual_seed(torch.initial_seed() + self.trainer.global_rank)
@@ -198,20 +200,10 @@ class TrainingModule(pl.LightningModule):
 
 def _shared(states: list[Any], rank: int, world_size: int) -> Any:  # noqa: ANN401
     """The share of one process in states of others; their second dimension is the batch's."""
-    first = states[0]
-    if isinstance(first, Tensor):
-        return torch.cat(states, 1).chunk(world_size, 1)[rank].contiguous()
-    if isinstance(first, tuple | list):
-        return type(first)(
-            _shared(list(parts), rank, world_size) for parts in zip(*states, strict=True)
-        )
-    return first
 
+    def share(first: Any, *others: Any) -> Any:  # noqa: ANN401
+        if not isinstance(first, Tensor):
+            return first
+        return torch.cat((first, *others), 1).chunk(world_size, 1)[rank].contiguous()
 
-def map_tensors(state: Any, function: Any) -> Any:  # noqa: ANN401
-    """Applies a function to all tensors in tuples and lists."""
-    if isinstance(state, Tensor):
-        return function(state)
-    if isinstance(state, tuple | list):
-        return type(state)(map_tensors(part, function) for part in state)
-    return state
+    return tree_map(share, *states)
