@@ -128,6 +128,26 @@ def test_any_tokenizer_with_frequent_tokens_first(prose, kind):
     assert corpus.statistics("valid").words == len(text.split()) + text.count("\n")
 
 
+@pytest.mark.parametrize("kind", [bpe, unigram, word_piece, word_level])
+def test_line_ends_of_windows_are_line_ends(prose, kind):
+    tokenizer, trainer = kind()
+    text = (prose / "train.txt").read_text()
+    tokenizer.train_from_iterator(text.split("\n"), trainer)
+    subwords = Subwords(tokenizer)
+    assert subwords.encode_text(text.replace("\n", "\r\n")) == subwords.encode_text(text)
+
+
+@pytest.mark.parametrize("special", ["</s>", "<pad>"])
+def test_a_word_that_is_written_like_a_special_token_is_a_word(special):
+    tokenizer = Tokenizer(models.WordLevel({"It": 0, special: 1, "sat": 2}))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    end = Subwords(tokenizer).end
+    assert Subwords(tokenizer).encode([f"It {special} sat"]) == [[0, 2, end]]
+    tokenizer.add_tokens(["<unk>"])
+    unknown = tokenizer.token_to_id("<unk>")
+    assert Subwords(tokenizer).encode([f"It {special} sat"]) == [[0, unknown, 2, end]]
+
+
 def test_a_learned_tokenizer_and_that_of_a_run(prose, tmp_path, cache):
     text = Text(prose, tokenizer="bpe", size=40)
     corpus = text.open()

@@ -17,7 +17,7 @@ from define.files import abandoned, checksum, draft_of, write_text
 
 __all__ = ["cache_folder", "cached", "content", "read_note"]
 
-_FORMAT = 4  # part of every key: raise it when the files' layout or the tokenization changes
+_FORMAT = 5  # part of every key: raise it when the files' layout or the tokenization changes
 _NOTE = "source.json"
 _YOUNG = 2_000_000_000  # ns in which a file may change again without another time of change
 

@@ -34,7 +34,8 @@ class Subwords:
     Those that `learn` makes write a space as the mark `▁` in front of the word that follows, and
     split punctuation off. So decoding gives back the sentence as it was written, but for runs of
     spaces (one space) and characters that the vocabulary lacks (`<unk>`). A `▁` in the text stays
-    one. Strings such as `<eos>` or `<pad>` in a text are text: they never become special tokens.
+    one. Strings such as `<eos>` or `<pad>` in a text are text: they never end a line or fill it up.
+    Where a tokenizer of others knows them as words alone, they become what is unknown.
 
     Reference:
         Neural Machine Translation of Rare Words with Subword Units (Sennrich et al. 2016)
@@ -222,7 +223,14 @@ class Subwords:
     def encode(self, lines: Sequence[str], *, ends: bool = True) -> list[list[int]]:
         """The ids of lines, each with that of a line's end behind it unless `ends` is False."""
         found = self._tokenizer.encode_batch_fast(list(lines), add_special_tokens=False)
-        return [[*encoding.ids, self.end] if ends else encoding.ids for encoding in found]
+        rows, behind = [encoding.ids for encoding in found], [self.end] if ends else []
+        special, instead = (self.end, self.padding), [] if self.unknown is None else [self.unknown]
+        for row in rows:
+            # A model of whole words, or of pieces by their probability, may find one in the text.
+            if self.end in row or self.padding in row:
+                row[:] = [i for number in row for i in (instead if number in special else [number])]
+            row += behind
+        return rows
 
     def decode(self, rows: Sequence[Sequence[int]]) -> list[str]:
         """The lines of ids, each read up to its first line end, without special tokens."""
@@ -232,8 +240,8 @@ class Subwords:
         ]
 
     def encode_text(self, text: str) -> list[int]:
-        r"""The ids of a text as in training; each `\n` ends a line."""
-        *whole, last = text.split("\n")
+        r"""The ids of a text as in training; each `\n` or `\r\n` ends a line."""
+        *whole, last = text.replace("\r\n", "\n").split("\n")
         return [i for row in (*self.encode(whole), *self.encode([last], ends=False)) for i in row]
 
     def decode_text(self, ids: Iterable[int]) -> str:
