@@ -27,7 +27,9 @@ def pairs(folder, **options):
     return ParallelText(folder, vocabulary_size=options.pop("size", SIZE), **options)
 
 
-def experiment(folder, embedding, seed=1, dropout=0.1, max_tokens=120, rate=0.003, **training):
+def experiment(
+    folder, embedding, seed=1, dropout=0.1, max_tokens=120, rate=0.003, target="de", **training
+):
     settings = {
         "epochs": 2,
         "optimizer": TransformerAdam,
@@ -37,7 +39,7 @@ def experiment(folder, embedding, seed=1, dropout=0.1, max_tokens=120, rate=0.00
         **training,
     }
     return wmt14(
-        pairs(folder, max_length=20),
+        pairs(folder, target=target, max_length=20),
         embedding,
         embedding_dim=16,
         num_layers=1,

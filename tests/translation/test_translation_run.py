@@ -10,7 +10,7 @@ import sacrebleu
 import torch
 from tiny import arguments as language_arguments
 from tiny import cache_in, write_text
-from tiny_pairs import SIZE, SOURCE, TARGET, arguments, write_pairs
+from tiny_pairs import SIZE, SOURCE, TARGET, arguments, experiment, write_pairs
 
 from define import load
 from define.__main__ import main
@@ -52,6 +52,17 @@ def test_bleu_is_that_of_sacrebleu():
     assert "tok:13a" in signature and sacrebleu.__version__ in signature
     with pytest.raises(ValueError, match="=3 must equal .*=2"):
         bleu(ours, theirs[:2])
+
+
+@pytest.mark.parametrize("language", ["zh", "zh-CN"])
+def test_bleu_of_chinese_cuts_between_characters(folder, language):
+    ours, theirs = ["我很喜欢这只小猫。"], ["我非常喜欢这只小猫。"]
+    expected = sacrebleu.corpus_bleu(ours, [theirs], tokenize="zh").score
+    assert bleu(ours, theirs, language)[0] == pytest.approx(expected) and expected > 50
+    for split in ("train", "valid", "test"):
+        (folder / f"{split}.de").rename(folder / f"{split}.{language}")
+    built = experiment(folder, torch.nn.Embedding, target=language)
+    assert "tok:zh" in built.evaluate(num_beams=1).signature
 
 
 def test_a_run_has_scores_and_ten_translations(trained, capsys):

@@ -98,6 +98,12 @@ def test_what_is_needed_in_the_end_is_missed_before_training(folder, tmp_path, m
     for wrong in ("num_beams", "batch_size"):
         with pytest.raises(ValueError, match=f"{wrong}=0"):
             replace(experiment(folder, nn.Embedding), **{wrong: 0})
+    for split in ("train", "valid", "test"):
+        (folder / f"{split}.ja").write_bytes((folder / f"{split}.de").read_bytes())
+    monkeypatch.delitem(sys.modules, "sacrebleu.tokenizers.tokenizer_ja_mecab", raising=False)
+    monkeypatch.setitem(sys.modules, "MeCab", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install sacrebleu\[ja\]"):
+        experiment(folder, nn.Embedding, target="ja").check()
     monkeypatch.setitem(sys.modules, "sacrebleu.metrics.bleu", None)
     monkeypatch.setattr("define.training.fit.fit", None)
     with pytest.raises(ModuleNotFoundError, match="sacrebleu"):

@@ -1,7 +1,6 @@
 """A translation model, the pairs that it learns, and how."""
 
 import hashlib
-import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +16,7 @@ from define.measures import RunSummary, Subject, Translation
 from define.readers import read_text
 from define.softmax.chunked import IGNORED
 from define.training import Evaluation, Experiment, Fitting, Run
-from define.translation.bleu import bleu
+from define.translation.bleu import bleu, bleu_metric
 from define.translation.parallel import ParallelText
 from define.translation.token_batches import TokenBatches
 
@@ -79,7 +78,7 @@ class TranslationExperiment(Experiment["TranslationModel", ParallelText, Fitting
         return {"data.tokenizer": run.path / "tokenizer.json"}
 
     def check(self) -> None:
-        importlib.import_module("sacrebleu.metrics.bleu")  # whether it is there: for the scores
+        bleu_metric(self.data.target)  # whether it is there: for the scores
         self.corpus.lines("test")
         for split in ("train", "valid", "test"):
             self._batches(split, shuffle=False)
@@ -150,7 +149,7 @@ class TranslationExperiment(Experiment["TranslationModel", ParallelText, Fitting
         num_beams = self.num_beams if num_beams is None else num_beams
         source, reference = self.corpus.lines(split)
         found = self.translate(source, num_beams=num_beams, batch_size=batch_size, title=split)
-        score, signature = bleu(found, reference)
+        score, signature = bleu(found, reference, self.data.target)
         signature = f"beams:{num_beams}|{signature}"
         return TranslationEvaluation(self._perplexity(split), score, signature), found
 
