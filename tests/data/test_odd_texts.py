@@ -172,3 +172,27 @@ def test_files_that_are_no_splits_are_divided(tmp_path, caplog):
     (tmp_path / "valid.txt").unlink()
     with pytest.raises(ValueError, match="too short to be divided.* 20 lines"):
         text.files("train")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("ptb.train", "ptb.valid", "ptb.test"), ("Train", "Test"), ("wiki_validation", "wiki_test")],
+)
+def test_splits_of_other_names_are_not_mixed(tmp_path, names):
+    for name in names:
+        (tmp_path / f"{name}.txt").write_text("a b\n" * 40)
+    with pytest.raises(FileNotFoundError, match=f"no split 'train': .* there are .*{names[0]}.txt"):
+        Text(tmp_path).files("train")
+
+
+def test_hidden_files_are_no_text(tmp_path):
+    for name in ("The last train", "A test", "._A test"):  # macOS puts such beside files
+        (tmp_path / f"{name}.txt").write_text(f"{name}\n" * 40)
+    with pytest.raises(FileNotFoundError, match="there are A test.txt, The last train.txt"):
+        Text(tmp_path).files("train")
+    (tmp_path / "A test.txt").rename(tmp_path / "Contestants of Brest.txt")
+    assert "._A" not in Text(tmp_path).files("train")[0].read_text()
+    (tmp_path / "train").mkdir()
+    for name in ("a", "._a"):
+        (tmp_path / "train" / f"{name}.txt").write_text("a\n")
+    assert [file.name for file in Text(tmp_path).files("train")] == ["a.txt"]

@@ -1,5 +1,6 @@
 """Language text in a folder: which files are which split, and how they become ids."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +24,9 @@ class Text:
     Each split is one UTF-8 file (`train.txt`), or several that are read one after the other in the
     order of their names (`train-*.txt`, or all `.txt` files of a folder `train`). A folder that has
     none of the splits but other `.txt` files, such as novels, is divided: the last 20th of the
-    lines of each is `test`, the 20th before `valid`. Each file may be compressed (`.txt.xz`,
-    `.txt.gz`). Words are what stands between ASCII white space, and every
+    lines of each is `test`, the 20th before `valid`; but not where their names speak of several
+    splits (`ptb.train.txt`, `ptb.test.txt`). Each file may be compressed (`.txt.xz`, `.txt.gz`);
+    hidden ones are left out. Words are what stands between ASCII white space, and every
     line, empty ones too, ends with the word `<eos>`: so the published token counts of Penn Treebank
     and WikiText come out. `<unk>` in a text is that of the vocabulary; `<eos>` in a text is a word
     like others, but one that no vocabulary holds.
@@ -76,12 +78,17 @@ class Text:
                 if shards := _texts(folder, pattern):
                     return shards
             named = any(_texts(folder, pattern) for s in SPLITS for pattern in (f"{s}*", f"{s}/*"))
-            if not named and split in SPLITS and (whole := _texts(folder, "*")):
+            whole = _texts(folder, "*")
+            # Names such as wiki.valid.txt and Test.txt: to divide those would mix the splits.
+            all_names = " ".join(file.name.lower() for file in whole)
+            spoken_of = [s for s in SPLITS if re.search(rf"(?<![a-z]){s}", all_names)]
+            if not named and len(spoken_of) < 2 and split in SPLITS and whole:
                 return [self._divided(whole) / f"{split}.txt"]
             names = ", ".join(f"{split}{ending}" for ending in _ENDINGS)
+            there = f"; there are {', '.join(file.name for file in whole[:9])}" if whole else ""
             raise FileNotFoundError(
                 f"{folder} has no split {split!r}: none of {names}, {split}-*.txt, {split}/*.txt "
-                "is there."
+                f"is there{there}."
             ) from None
 
     def _divided(self, files: Sequence[Path]) -> Path:
@@ -110,4 +117,4 @@ class Text:
 def _texts(folder: Path, pattern: str) -> list[Path]:
     """The texts of a pattern in the order of their names."""
     files = sorted(file for file in folder.glob(pattern) if file.is_file())
-    return [file for file in files if file.name.endswith(_ENDINGS)]
+    return [f for f in files if f.name.endswith(_ENDINGS) and not f.name.startswith(".")]
