@@ -110,6 +110,8 @@ def test_parts_must_fit():
         TranslationModel(embedding, Softmax(8, V))
     with pytest.raises(ValueError, match="target_embedding.embedding_dim=8"):
         TranslationModel(embedding, Softmax(16, V), target_embedding=nn.Embedding(V, 8))
+    with pytest.raises(ValueError, match="head is tied to a module .* neither trained nor saved"):
+        TranslationModel(embedding, TiedSoftmax(nn.Embedding(V, 16)))
     with pytest.raises(ValueError, match="num_heads=3 must divide"):
         TranslationModel(embedding, Softmax(16, V), num_heads=3)
     with pytest.raises(ValueError, match="13 places of a sentence must be at most longest=12"):

@@ -12,7 +12,7 @@ from define.embedding.shared import written_by_nobody
 from define.models.backbone import State
 from define.softmax import OutputLayer
 
-__all__ = ["LanguageModel", "ParameterCounts"]
+__all__ = ["LanguageModel", "ParameterCounts", "check_tied"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,17 @@ class ParameterCounts:
     @property
     def total(self) -> int:
         return self.unit + self.context + self.input_output
+
+
+def check_tied(head: nn.Module, *embeddings: nn.Module) -> None:
+    """Raises a `ValueError` if an output layer is tied to what is not part of the embeddings."""
+    tied = getattr(head, "tied", None)
+    parts = (module for embedding in embeddings for module in embedding.modules())
+    if tied is not None and all(tied.module is not part for part in parts):
+        raise ValueError(
+            f"head is tied to a module ({type(tied.module).__name__}) that is not part of "
+            "embedding: its table would be neither trained nor saved."
+        )
 
 
 class LanguageModel(nn.Module):
@@ -62,12 +73,7 @@ class LanguageModel(nn.Module):
             a, b = (getattr(parts[p], name) for p, name in (x.split(".") for x in (ours, theirs)))
             if a != b:
                 raise ValueError(f"{ours}={a} must equal {theirs}={b}.")
-        tied = getattr(head, "tied", None)
-        if tied is not None and all(tied.module is not module for module in embedding.modules()):
-            raise ValueError(
-                f"head is tied to a module ({type(tied.module).__name__}) that is not part of "
-                "embedding: its table would be neither trained nor saved."
-            )
+        check_tied(head, embedding)
         self.embedding = embedding
         self.backbone = backbone
         self.head = head

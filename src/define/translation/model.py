@@ -11,6 +11,7 @@ from transformers.models.marian.modeling_marian import MarianDecoder, MarianEnco
 
 from define.embedding import unit_parameters
 from define.models import ParameterCounts
+from define.models.language_model import check_tied
 from define.softmax import Softmax, TiedSoftmax
 from define.softmax.chunked import IGNORED
 
@@ -44,7 +45,8 @@ class TranslationModel(nn.Module):
         max_length: The most places of a sentence, its end counted.
 
     Raises:
-        ValueError: If the widths or vocabularies of the parts do not fit.
+        ValueError: If the widths or vocabularies of the parts do not fit, or the output layer is
+            tied to another embedding.
 
     Example:
         >>> from define import DeFINE
@@ -79,6 +81,7 @@ class TranslationModel(nn.Module):
         ):
             if found != wanted:
                 raise ValueError(f"{name}={found} must be {wanted}, as in the embeddings.")
+        check_tied(head, embedding, target)
         if width % num_heads:
             raise ValueError(f"{num_heads=} must divide embedding.embedding_dim={width}.")
         self.config = MarianConfig(
