@@ -102,6 +102,36 @@ def test_commands_on_what_is_no_run(trained, tmp_path, capsys):
     assert str(tmp_path / "nowhere") in message
 
 
+def test_places_that_cannot_be_written_are_named_first(trained, folder, tmp_path, capsys):
+    """Before a text is read, a model made or a report measured."""
+    file = tmp_path / "file"
+    file.write_text("")
+    for command in (
+        arguments(folder, file),
+        arguments(folder, file / "run"),
+        ("analyze", trained[1].path, "--output", file),
+        ("export", trained[1].path, "--output", file / "out"),
+        ("compress", trained[1].path, "--share", 0.5, "--output", file / "out"),
+    ):
+        message = failure(capsys, *command)
+        assert message.endswith(f"{file} is no folder."), message
+        assert command[0] != "train" or not (tmp_path / "cache").exists()
+
+
+def test_a_folder_of_a_model_is_no_text(trained, tmp_path, capsys):
+    message = failure(capsys, *arguments(trained[1].path, tmp_path / "run"))
+    assert f"{trained[1].path} is no text but a model" in message
+
+
+@pytest.mark.parametrize("option", ["--run", "--data.path", "--run=", "--embedding"])
+def test_an_empty_variable_is_no_value(option, folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    more = (option,) if option.endswith("=") else (option, "")
+    said = usage(capsys, *arguments(folder, tmp_path / "run", *more))
+    assert f"{option.rstrip('=')} is given an empty value" in said
+    assert not (tmp_path / "config.yaml").exists()
+
+
 def test_a_configuration_that_was_tampered_with(trained, tmp_path, capsys):
     _, run = trained
     for file in (run.vocabulary, run.weights):

@@ -57,6 +57,14 @@ def test_what_was_meant_is_asked(command, meant, capsys):
         ),
         (("--embedding", "define.LSTM"), "--embedding: Expected 'define.LSTM' to be a subclass of"),
         (("--data.tokens", "1.5"), "--data.tokens: 1.5 is none of these: int, null."),
+        (
+            ("--cutoffs", "10,20"),
+            "--cutoffs: Expected a list such as [1,2]. Got value: 10,20.",
+        ),
+        (
+            ("--embedding", "nn.Embedding"),
+            "--embedding: No module named 'nn', but torch.nn.",
+        ),
     ],
 )
 def test_a_value_that_is_none_is_named_in_few_words(options, words, capsys):

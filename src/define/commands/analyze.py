@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 
 from define.commands import ArgumentParser
-from define.commands.common import summary_of
+from define.commands.common import summary_of, warn_of_differences
 from define.commands.unused import refuse
 
 
@@ -59,13 +59,19 @@ def command(parser: ArgumentParser, args: list[str]) -> None:
         if any(subject.words != words for subject in subjects):
             raise ValueError(f"{path} has another vocabulary than {arguments.runs[0]}.")
     tables = {}
-    for path in arguments.compare_with:
+    for path in dict.fromkeys(arguments.compare_with):
         if path in read_once:
-            tables |= {subject.name: held(subject.table) for subject in read_once[path]}
+            found = {subject.name: held(subject.table) for subject in read_once[path]}
         else:
-            tables[path.resolve().name] = read_table(path, len(words))
+            found = {path.resolve().name: read_table(path, len(words))}
+        if same := found.keys() & tables:
+            raise ValueError(f"--compare_with names two of the name {min(same)!r}: {path} is one.")
+        tables |= found
+    subjects = [subject for path in arguments.runs for subject in read_once[path]]
+    texts = {x.summary.name: x.summary.texts for x in subjects if x.summary}
+    warn_of_differences([*texts], texts=[*texts.values()])
     page = write_report(
-        [subject for path in arguments.runs for subject in read_once[path]],
+        subjects,
         arguments.output,
         chosen=find_words(words, arguments.words),
         tables=tables,

@@ -1,5 +1,6 @@
 """What the commands share of runs."""
 
+import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -7,11 +8,12 @@ from define.readers import read_text
 from define.untrusted import read_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from define.measures import RunSummary
     from define.training import Run
 
+logger = logging.getLogger("define")
 
 _OWN = {
     "text": "ProjectedEmbedding",
@@ -42,3 +44,24 @@ def summary_of(run: "Run") -> "RunSummary":
     run.check(run.summary)
     summary = RunSummary.from_json(run.summary)
     return replace(summary, settings=seedless, validations=validations)
+
+
+def warn_of_differences(names: "Sequence[str]", **marks: "Sequence[str]") -> None:
+    """Says of which runs perplexities do not compare.
+
+    Args:
+        names: Of the runs.
+        marks: What has to be the same of all, by its name in the plural; "" where it is unknown.
+            Only the first of those that differ is said: another vocabulary makes other ids of the
+            same text.
+    """
+    for what, found in marks.items():
+        known = dict.fromkeys(mark for mark in found if mark)
+        if len(known) > 1:
+            pairs = list(zip(names, found, strict=True))
+            logger.warning(
+                "These runs are of %d %s, so their perplexities do not compare: %s.",
+                *(len(known), what),
+                " | ".join(", ".join(n for n, mark in pairs if mark == k) for k in known),
+            )
+            return

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from define.commands import ArgumentParser
-from define.commands.common import summary_of
+from define.commands.common import summary_of, warn_of_differences
 from define.commands.unused import refuse
 
 logger = logging.getLogger("define")
@@ -29,16 +29,11 @@ def command(parser: ArgumentParser, args: list[str]) -> None:
 
     runs = [Run.open(path) for path in arguments.runs]
     summaries = [summary_of(run) for run in runs]
-    names = [summary.name for summary in summaries]
-    vocabularies = _groups(names, [checksum(run.vocabulary) for run in runs])
-    texts = _groups(names, [summary.texts for summary in summaries])
-    for what, groups in (("vocabularies", vocabularies), ("texts", texts)):
-        if len(groups) > 1:
-            logger.warning(
-                "These runs are of %d %s, so their perplexities do not compare: %s.",
-                *(len(groups), what, " | ".join(map(", ".join, groups))),
-            )
-            break  # another vocabulary makes other ids of the same text
+    warn_of_differences(
+        [summary.name for summary in summaries],
+        vocabularies=[checksum(run.vocabulary) for run in runs],
+        texts=[summary.texts for summary in summaries],
+    )
     if arguments.json:
         print(json.dumps([run.read_summary() for run in runs], indent=2))
     else:
@@ -49,9 +44,3 @@ def command(parser: ArgumentParser, args: list[str]) -> None:
             *(" ".join(boxes), arguments.figure),
         )
     print(f"\nFigure: {arguments.figure}", file=sys.stderr)
-
-
-def _groups(names: list[str], marks: list[str]) -> list[list[str]]:
-    """The names of each mark, without those whose mark is unknown."""
-    known = dict.fromkeys(mark for mark in marks if mark)
-    return [[n for n, m in zip(names, marks, strict=True) if m == mark] for mark in known]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from define.commands.common import embedding_name, summary_of
-from define.commands.unused import without_effect
+from define.commands.unused import kept, without_effect
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -59,7 +59,7 @@ def command(parser: "ArgumentParser", args: list[str]) -> None:
     _say_what(experiment, run)
     if not Placement.of(experiment.training).rank:  # the first process says it
         defaults = recipe_parser(name).get_defaults(skip_validation=True)
-        for line in without_effect(experiment, settings, defaults):
+        for line in (*without_effect(experiment, settings, defaults), *kept(settings, defaults)):
             logger.warning(line)
     keep_memory()
     try:

@@ -1,6 +1,8 @@
-"""Options that were given and would have no effect: refused, or said."""
+"""Options that were given and would have no effect, or another one: refused, or said."""
 
 from collections.abc import Iterable, Iterator
+from inspect import signature
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -8,7 +10,7 @@ if TYPE_CHECKING:
 
     from define.training import Experiment
 
-__all__ = ["refuse", "without_effect"]
+__all__ = ["kept", "refuse", "without_effect"]
 
 
 def refuse(
@@ -73,3 +75,42 @@ def without_effect(
     for name, why in reasons.items():
         if why and settings.get(name) != defaults.get(name):
             yield f"--{name} {settings.get(name)} has no effect: {why}."
+    rate = "the rate is --training.learning_rate"
+    drawn = "tables are drawn with --embedding_std"
+    for place, argument, why in (
+        ("training.optimizer", "lr", rate),
+        ("embedding", "std", drawn),
+        ("embedding.init_args.map", "std", drawn),
+    ):
+        own, value, recipes = _argument(argument, settings.get(place), defaults.get(place))
+        if value not in (own, recipes):
+            place = place.replace(".init_args", "")
+            yield f"--{place}.{argument} {value} has no effect: {why}."
+
+
+def kept(settings: "Namespace", defaults: "Namespace") -> Iterator[str]:
+    """Yields a sentence for what an optimizer has of another one, that of the recipe.
+
+    Arguments of the same name stay what they were when the class alone is another.
+    """
+    optimizer, other = (of.get("training.optimizer") for of in (settings, defaults))
+    if not hasattr(optimizer, "init_args") or optimizer.class_path == other.class_path:
+        return
+    for name in vars(optimizer.init_args):
+        own, value, recipes = _argument(name, optimizer, other)
+        if name != "lr" and value == recipes != own:
+            kind = optimizer.class_path.rpartition(".")[2]
+            yield (
+                f"--training.optimizer.{name} is {value}, as the recipe has it; {kind}'s own is "
+                f"{own}."
+            )
+
+
+def _argument(name: str, chosen: Any, usual: Any) -> tuple[object, object, object]:  # noqa: ANN401
+    """An argument's default of a class, its value among the settings, and that of the recipe."""
+    if not hasattr(chosen, "init_args"):  # none, a number, or a function
+        return None, None, None
+    known = signature(resolve_name(chosen.class_path)).parameters
+    value = chosen.init_args.get(name)
+    own = known[name].default if name in known else value
+    return own, value, getattr(usual, "init_args", {}).get(name)

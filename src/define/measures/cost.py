@@ -7,7 +7,7 @@ from itertools import pairwise
 from math import fsum
 from typing import cast
 
-from torch import nn
+from torch import Tensor, nn
 
 from define.embedding import (
     AdaptiveEmbedding,
@@ -263,7 +263,9 @@ def _input_multiply_adds(embedding: nn.Module) -> float:
     parts = bands(embedding)
     if parts is None:
         return row_cost(embedding)
-    return fsum(share * _projection_size(band) for band, share in _shares(parts))
+    return fsum(
+        share * (_projection_size(band) + _computed(band)) for band, share in _shares(parts)
+    )
 
 
 def _output_multiply_adds(embedding: nn.Module, head: OutputLayer) -> float:
@@ -282,6 +284,11 @@ def _shares(parts: Sequence[Band]) -> list[tuple[Band, float]]:
     """Each band with the probability of its words under Zipf's law."""
     weights = [fsum(1 / (i + 1) for i in range(band.start, band.stop)) for band in parts]
     return [(b, weight / fsum(weights)) for b, weight in zip(parts, weights, strict=True)]
+
+
+def _computed(band: Band) -> int:
+    """Multiply-adds of a row of the band's table, where that is not stored."""
+    return 0 if isinstance(band.source, Tensor) else row_cost(band.source)
 
 
 def _projection_size(band: Band) -> int:

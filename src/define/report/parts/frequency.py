@@ -36,26 +36,37 @@ class FrequencyPart(Part[_Found]):
         runs = {name: bands for name, bands in found.items() if bands}
         if not runs:
             return None
-        first = next(iter(runs.values()))
-        rows = [
-            _row(band.first, band.last, [bands[i : i + 1] for bands in runs.values()])
-            for i, band in enumerate(first)
-        ]
-        rows.append(_row(1, first[-1].last, list(runs.values())))
+        # Runs that counted another training text have other words in a band.
+        alike: dict[tuple[tuple[int, int], ...], dict[str, _Found]] = {}
+        for name, bands in runs.items():
+            alike.setdefault(tuple((x.types, x.tokens) for x in bands), {})[name] = bands
         what = f"Perplexity by frequency of the target ({request.split})"
         pictures = [Picture("frequency", _perplexities(runs, request, what), what)]
-        if len(runs) > 1:
-            base = shown_name(next(iter(runs)))
-            figure = _gains(runs, request, f"Loss by frequency, against\n{base}")
+        same = next(iter(alike.values()))
+        if len(same) > 1:
+            base = shown_name(next(iter(same)))
+            figure = _gains(same, request, f"Loss by frequency, against\n{base}")
             pictures.append(Picture("frequency-gain", figure, f"Loss by frequency against {base}"))
         return Section(
             "Perplexity by frequency",
             f"Perplexity of the {request.split} text's targets by the rank of their frequency in "
             "training (1 is the most frequent word): does a gain sit with rare words? The losses "
-            "of the bands add up to the whole, the last row.",
+            "of the bands add up to the whole, the last row."
+            + " Runs that learned another text have other words in a band: a table of their own."
+            * (len(alike) > 1),
             pictures,
-            [Grid(("ranks", "different words", "tokens", *runs), rows)],
+            [_grid(runs) for runs in alike.values()],
         )
+
+
+def _grid(runs: Mapping[str, _Found]) -> Grid:
+    first = next(iter(runs.values()))
+    rows = [
+        _row(band.first, band.last, [bands[i : i + 1] for bands in runs.values()])
+        for i, band in enumerate(first)
+    ]
+    rows.append(_row(1, first[-1].last, list(runs.values())))
+    return Grid(("ranks", "different words", "tokens", *runs), rows)
 
 
 def _row(first: int, last: int, runs: Sequence[_Found]) -> tuple[str, ...]:
