@@ -137,6 +137,16 @@ def test_line_ends_of_windows_are_line_ends(prose, kind):
     assert subwords.encode_text(text.replace("\n", "\r\n")) == subwords.encode_text(text)
 
 
+def test_a_text_has_the_same_ids_each_time(prose, tmp_path):
+    tokenizer, trainer = bpe()
+    tokenizer.train_from_iterator((prose / "train.txt").read_text().split("\n"), trainer)
+    expected = Subwords(tokenizer).encode(["The cat sat on the mat."] * 9)
+    tokenizer.model.dropout = 0.5
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    read = Subwords.read(tmp_path / "tokenizer.json")
+    assert read.encode(["The cat sat on the mat."] * 9) == expected
+
+
 @pytest.mark.parametrize("special", ["</s>", "<pad>"])
 def test_a_word_that_is_written_like_a_special_token_is_a_word(special):
     tokenizer = Tokenizer(models.WordLevel({"It": 0, special: 1, "sat": 2}))

@@ -60,6 +60,8 @@ class Subwords:
         tokenizer.no_padding()
         tokenizer.no_truncation()
         tokenizer.encode_special_tokens = True  # those in the text are text
+        if getattr(tokenizer.model, "dropout", None):
+            tokenizer.model.dropout = None  # which cuts a word otherwise each time
         end = self._first(_ENDS)
         if end is None:
             tokenizer.add_special_tokens([END_OF_LINE])
