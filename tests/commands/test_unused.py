@@ -59,6 +59,7 @@ def stop_before_training(monkeypatch, command):
 
 CUT = ("--embedding", "AdaptiveEmbedding", "--embedding.cutoffs", "[10,30]")
 CUT = (*CUT, "--embedding.div_value", "2")
+MAP = ("--embedding", "ProjectedEmbedding", "--embedding.map", "AdaptiveEmbedding")
 FROM_TEXT = ("--training.start_from_text", "true")
 
 
@@ -75,6 +76,12 @@ FROM_TEXT = ("--training.start_from_text", "true")
         (("--output_size", "6", "--narrow", "true", *CUT), "the last layer is 8 wide"),
         (("--output_size", "6"), "--hidden_size 8 has no effect: the only layer is 6 wide."),
         ((*CUT, "--training.unit_rate", "0.3"), "no row of the embedding is computed"),
+        ((*CUT, "--embedding.std", "0.5"), "--embedding.std 0.5 has no effect: tables are drawn"),
+        ((*MAP, "--embedding.map.init_args.std", "5"), "--embedding.map.std 5.0 has no effect"),
+        (
+            ("--training.optimizer", "torch.optim.SGD", "--training.optimizer.lr", "20"),
+            "--training.optimizer.lr 20.0 has no effect: the rate is --training.learning_rate.",
+        ),
         (("--training.shard_parameters", "true"), "there is one device"),
         (
             ("--start_from", "RUN", "--cutoffs", "[]", *FROM_TEXT),
@@ -98,6 +105,25 @@ def test_it_is_said_before_training(trained, tmp_path, cache, caplog, monkeypatc
         del command[first : first + 10]
     stop_before_training(monkeypatch, command)
     assert any(said in message for message in caplog.messages)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "said"),
+    [
+        (("torch.optim.AdamW",), ["--training.optimizer.weight_decay is 0.0, as the recipe has"]),
+        (("torch.optim.AdamW", "--training.optimizer.weight_decay", "0.1"), []),
+        (("torch.optim.SGD",), []),
+        (("NTASGD",), ["--training.optimizer.weight_decay is 0.0, as the recipe has"]),
+        (("FusedAdam",), []),
+    ],
+)
+def test_what_another_optimizer_keeps_of_the_recipes_is_said(
+    trained, tmp_path, cache, caplog, monkeypatch, optimizer, said
+):
+    command = [*arguments(trained[0], tmp_path / "run"), "--training.optimizer", *optimizer]
+    stop_before_training(monkeypatch, command)
+    found = [message for message in caplog.messages if "--training.optimizer" in message]
+    assert len(found) == len(said) and all(map(str.startswith, found, said))
 
 
 def test_of_the_width_of_a_map_that_is_given(trained, tmp_path, cache, caplog, monkeypatch):

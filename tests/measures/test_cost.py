@@ -5,7 +5,14 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from define import AdaptiveEmbedding, AdaptiveSoftmax, DeFINE, ProjectedEmbedding, TiedSoftmax
+from define import (
+    AdaptiveEmbedding,
+    AdaptiveSoftmax,
+    BandedEmbedding,
+    DeFINE,
+    ProjectedEmbedding,
+    TiedSoftmax,
+)
 from define.__main__ import main
 from define.measures import cost_table, embedding_costs
 from define.measures.counting import count_parameters, shapes_only
@@ -75,6 +82,17 @@ def test_any_other_embedding():
     *_, found = embedding_costs(1_000, 64, (32,), cutoffs=(), embedding=Halved)
     (_, projected, *_) = embedding_costs(1_000, 64, (32,), cutoffs=())
     assert found == replace(projected, method="Halved")
+
+
+def test_rows_that_a_band_computes_are_counted():
+    def joined(size, width):
+        rare = DeFINE(size - 100, width, map=4, expand_dim=16, depth=2, max_groups=2)
+        return BandedEmbedding(size, width, parts=[nn.Embedding(100, width), rare])
+
+    *_, found = embedding_costs(300, 16, (16,), expand_dim=16, cutoffs=(), embedding=joined)
+    weights = [1 / rank for rank in range(1, 301)]
+    cost = joined(300, 16).parts[1].row_cost()
+    assert found.input.multiply_adds == pytest.approx(cost * sum(weights[100:]) / sum(weights))
 
 
 def test_the_command_takes_any_embedding(capsys):

@@ -1,4 +1,5 @@
 import csv
+import json
 import random
 import shutil
 
@@ -72,6 +73,27 @@ def test_what_is_wrong_is_said_in_one_line(runs, tmp_path, options, message):
     with pytest.raises(SystemExit, match=message):
         main(["analyze", str(runs / "DeFINE"), "--output", str(tmp_path), *options])
     assert not list(tmp_path.iterdir())
+
+
+def test_two_tables_of_one_name_are_refused(runs, tmp_path):
+    other = tmp_path / "other" / "standard"
+    shutil.copytree(runs / "standard", other)
+    options = ["--output", str(tmp_path / "report"), "--compare-with", str(runs / "standard")]
+    with pytest.raises(SystemExit, match=f"two of the name 'standard': {other} is one"):
+        main(["analyze", str(runs / "DeFINE"), *options, str(other)])
+    assert not (tmp_path / "report").exists()
+
+
+def test_analyze_warns_of_runs_of_other_texts(runs, tmp_path, caplog):
+    other = tmp_path / "other"
+    shutil.copytree(runs / "DeFINE", other)
+    (other / "checksums.json").unlink()  # its summary is changed on purpose
+    summary = json.loads((other / "summary.json").read_text())
+    (other / "summary.json").write_text(json.dumps(summary | {"name": "other", "texts": "1 2"}))
+    folders = [str(folder) for folder in (runs / "standard", runs / "DeFINE", other)]
+    main(["analyze", *folders, "--output", str(tmp_path / "report")])
+    assert "of 2 texts, so their perplexities do not compare" in caplog.text
+    assert "standard, DeFINE | other" in caplog.text
 
 
 def test_compare_warns_of_runs_of_other_texts(runs, tmp_path, caplog):

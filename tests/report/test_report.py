@@ -64,6 +64,21 @@ def test_numbers_of_every_part(numbers, subjects):
     assert [len(run["layers"]) for run in numbers] == [0, 2, 5, 0]
 
 
+def test_bands_of_other_words_have_a_table_of_their_own(subjects, tmp_path):
+    first, second, third, _ = subjects
+    flipped = replace(second, counts=second.counts.flip(0))
+    folder = write_report([first, flipped, third], tmp_path).parent
+    markdown = (folder / "report.md").read_text("utf-8")
+    grids = [part for part in markdown.split("\n\n") if part.startswith("| ranks ")]
+    assert ["projected" in grid for grid in grids] == [False, True]
+    for grid, name in zip(grids, (first.name, "projected"), strict=True):
+        bands = json.loads((folder / "numbers.json").read_text("utf-8"))
+        bands = next(run["bands"] for run in bands if run["name"] == name)
+        rows = [line.split("|")[3].strip() for line in grid.splitlines()[2:-1]]
+        assert rows == [str(band["tokens"]) for band in bands]
+    assert "projected" not in (folder / "frequency-gain.svg").read_text("utf-8")
+
+
 def test_the_unit_runs_once_for_the_layers_and_once_for_the_table(subjects, words, tmp_path):
     subject = replace(subjects[2], losses=None)
     seen = []
