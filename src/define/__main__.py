@@ -17,7 +17,7 @@ def main(args: list[str] | None = None) -> None:
     _open_streams()
     command, *rest = (sys.argv[1:] if args is None else args) or ["--help"]
     try:
-        if command in ("-h", "--help"):
+        if command in ("-h", "--help", "help"):
             lines = (f"  {name:<12}{load(name).__doc__}" for name in COMMANDS)
             print("usage: define COMMAND ...\n", *lines, "", sep="\n")
             print("define COMMAND --help says more; define --version says which version this is.")

@@ -9,6 +9,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any, NoReturn, get_args
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
@@ -50,6 +51,8 @@ _SHORTER = (
     (r"Callable\[\[.*?\], .*?\]", "Callable"),
     (r"<class 'NoneType'>", "null"),
     (r"<class '(?:\w+\.)*(\w+)'>", r"\1"),
+    (r"\bSequence(\[\w+\])?", "a list such as [1,2]"),
+    (r"No module named 'nn'", r"\g<0>, but torch.nn"),
 )
 """What jsonargparse says, and the same in fewer words."""
 
@@ -68,6 +71,20 @@ class Parser(ArgumentParser):
         self.short = short
         if short:
             self.add_argument("--help-all", action=_HelpAll, help="show all options and exit")
+
+    def parse_args(self, args: Any = None, *more: Any, **options: Any) -> Any:  # noqa: ANN401
+        """As jsonargparse's; an option that is given nothing, as by an empty variable, is refused.
+
+        A path that is empty would else be the current folder.
+        """
+        fine = {text for a in self._actions if a.default == "" for text in a.option_strings}
+        words = [str(word) for word in args or ()]
+        for option, value in pairwise([*words, "-"]):
+            name, equals, given = option.partition("=")
+            empty = not given if equals else value == ""
+            if empty and option.startswith("--") and name not in fine:
+                self.error(f"{name} is given an empty value")
+        return super().parse_args(args, *more, **options)
 
     def format_help(self, *args: Any, **options: Any) -> str:  # noqa: ANN401
         return (

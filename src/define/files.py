@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "abandoned",
     "atomic_write",
+    "check_place",
     "checksum",
     "draft_of",
     "new_folder",
@@ -88,6 +89,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     if os.path.lexists(path):
         raise ValueError(f"{path} exists already: name another folder.")
     path = path.absolute()
+    check_place(path.parent)
     path.parent.mkdir(parents=True, exist_ok=True)
     for old in abandoned(path.parent, path.name):
         shutil.rmtree(old, ignore_errors=True)
@@ -101,6 +103,20 @@ def new_folder(path: Path) -> Iterator[Path]:
             raise
         finally:
             shutil.rmtree(draft, ignore_errors=True)
+
+
+def check_place(path: Path) -> None:
+    """Checks, before hours are spent, that `path` is a folder to write into, or can become one.
+
+    Raises:
+        OSError: If it cannot; what is in its way is named.
+    """
+    path = path.absolute()
+    place = next(place for place in (path, *path.parents) if os.path.lexists(place))
+    if not place.is_dir():
+        raise NotADirectoryError(f"{path} cannot be made: {place} is no folder.")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise PermissionError(f"{path} cannot be written: {place} is of others.")
 
 
 def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:

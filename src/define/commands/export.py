@@ -37,15 +37,15 @@ def _checkpoint(folder: Path, output: Path, onnx: bool) -> None:
     if not hasattr(config, "define"):
         raise ValueError(f"{folder} has no embedding of this package: it is plain already.")
     architecture = getattr(define.huggingface, (config.architectures or [""])[0])
-    small = architecture.from_pretrained(folder).eval()
-    model = export(small)
-    before, after = (sum(p.numel() for p in part.parameters()) for part in (small, model))
-    print(f"{before:,} -> {after:,} parameters")
-    if any(place.inputs and place.heads for place in define.huggingface.places_of(small)):
-        head = model.get_output_embeddings()
-        if head is None or head.weight is not model.get_input_embeddings().weight:
-            print("The head was tied to the embedding; it has a table of its own now.")
     with new_folder(output) as draft:
+        small = architecture.from_pretrained(folder).eval()
+        model = export(small)
+        before, after = (sum(p.numel() for p in part.parameters()) for part in (small, model))
+        print(f"{before:,} -> {after:,} parameters")
+        if any(place.inputs and place.heads for place in define.huggingface.places_of(small)):
+            head = model.get_output_embeddings()
+            if head is None or head.weight is not model.get_input_embeddings().weight:
+                print("The head was tied to the embedding; it has a table of its own now.")
         model.save_pretrained(draft)
         carry_files(folder, draft)
         if onnx:

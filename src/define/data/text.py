@@ -83,6 +83,10 @@ class Text:
             all_names = " ".join(file.name.lower() for file in whole)
             spoken_of = [s for s in SPLITS if re.search(rf"(?<![a-z]){s}", all_names)]
             if not named and len(spoken_of) < 2 and split in SPLITS and whole:
+                for file in ("config.yaml", "config.json"):  # else its vocabulary were the text
+                    if (folder / file).is_file():
+                        what = f"{folder} is no text but a model: it has {file}."
+                        raise ValueError(what) from None
                 return [self._divided(whole) / f"{split}.txt"]
             names = ", ".join(f"{split}{ending}" for ending in _ENDINGS)
             there = f"; there are {', '.join(file.name for file in whole[:9])}" if whole else ""

@@ -11,6 +11,7 @@ import torch
 
 from define import recipes
 from define.embedding import tied_table
+from define.files import check_place
 from define.recipes.compressed import read_tables
 from define.training import MACHINE, Experiment, Run, Training
 from define.untrusted import HEAD, check_names, read_settings
@@ -203,6 +204,7 @@ def begin(run: Run, name: str, settings: "Namespace") -> "Namespace":
             raise FileNotFoundError(
                 f"{missing} is gone, and there is a checkpoint: put it back, or name another --run."
             )
+        check_place(run.path)
         return settings
     run.check()
     path = settings.get("data.path")

@@ -9,7 +9,7 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from define.files import write_text
+from define.files import check_place, write_text
 from define.measures.subject import Readings, Subject
 from define.measures.table import printable, text_table
 from define.measures.words import some_words
@@ -64,6 +64,7 @@ def write_report(
         if subject.words != first.words:
             raise ValueError(f"{subject.name} has another vocabulary than {first.name}.")
     folder = Path(folder)
+    check_place(folder)
     folder.mkdir(parents=True, exist_ok=True)  # before minutes are spent
     # A run is drawn alike in every figure, whichever runs a figure shows.
     kinds = [subject.summary.kind if subject.summary else subject.name for subject in subjects]
