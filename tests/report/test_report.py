@@ -163,7 +163,7 @@ def test_a_folder_that_cannot_be_is_said_before_anything_is_measured(
     file = tmp_path / "file"
     file.touch()
     monkeypatch.setattr("define.report.parts.PARTS", None)
-    with pytest.raises(FileExistsError):
+    with pytest.raises(NotADirectoryError, match="file is no folder"):
         write_report(subjects[:1], file)
 
 
