@@ -1,4 +1,5 @@
 import json
+from itertools import pairwise
 
 import pytest
 import torch
@@ -55,6 +56,29 @@ def test_a_text_ends_where_it_ends(subwords):
 def test_sizes_out_of_range(size):
     with pytest.raises(ValueError, match=f"size={size} must be above 2 and at most 1000000"):
         Subwords.learn(LINES, size)
+
+
+SIGNS = [chr(0x4E00 + i) for i in range(1500)]
+
+
+def test_a_script_of_many_characters_has_them(tmp_path):
+    """As many as half of the vocabulary; letters that an English text only mentions have none."""
+    chinese = [a + b for a, b in pairwise([*SIGNS, SIGNS[0]])]
+    lines = ["".join(chinese[i : i + 10]) for i in range(0, 1500, 10)] * 3
+    assert unknown(Subwords.learn(lines, 3600), lines) < 0.001
+    assert 0 < unknown(Subwords.learn(iter(lines), 2400), lines) < 0.3
+    english = [" ".join(["internationalization"] * 20)] * 8_000
+    mixed = [Subwords.learn([*english, *SIGNS], 1010) for _ in range(2)]
+    assert unknown(mixed[0], SIGNS) > 0.3 and mixed[0].fingerprint == mixed[1].fingerprint
+    for split in ("train", "valid", "test"):
+        (tmp_path / f"{split}.txt").write_text("".join(f"{line}\n" for line in lines), "utf-8")
+    found = Text(tmp_path, tokenizer="bpe", size=3600).open().statistics("train")
+    assert found.unknown < 0.01 * found.tokens
+
+
+def unknown(subwords, lines):
+    ids = [i for row in subwords.encode(lines, ends=False) for i in row]
+    return ids.count(subwords.unknown) / sum(map(len, lines))
 
 
 def bpe():

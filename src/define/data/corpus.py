@@ -1,7 +1,7 @@
 """A text as a vocabulary and ids, and what there is to say about it."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -256,8 +256,11 @@ class Corpus:
     def _first_subwords(self, files: Sequence[Path]) -> Subwords:
         if self._source.tokenizer not in (None, "bpe"):
             return Subwords.read(Path(self._source.tokenizer))
-        blocks = read_words(files, self._limit("train"))
-        lines = (line for *_, block in blocks for line in block.decode().split("\n"))
+
+        def lines() -> Iterator[str]:
+            for *_, block in read_words(files, self._limit("train")):
+                yield from block.decode().split("\n")
+
         return Subwords.learn(lines, self._source.size)
 
     def _key(self, split: str, files: Sequence[Path]) -> dict[str, object]:

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,8 +25,9 @@ PADDING_TOKEN = "<pad>"
 _ENDS = (END_OF_LINE, "</s>", "<|endoftext|>", "[SEP]")  # as tokenizers of others call it
 _UNKNOWNS = (UNKNOWN, "[UNK]")
 _LARGEST = 1_000_000  # entries; the trainer takes memory for all of them at once
-# The most characters that get an entry: letters of foreign scripts do not fill the table.
-_CHARACTERS = 1000
+# The most characters that get an entry: letters of foreign scripts do not fill the table. Only a
+# script of more, such as Chinese, has as many as make up this share of the text.
+_CHARACTERS, _SHARE = 1000, 0.9995
 _MARK, _LITERAL_MARK = "▁", "\ue000"
 
 
@@ -81,7 +84,7 @@ class Subwords:
     @classmethod
     def learn(
         cls,
-        lines: Iterable[str],
+        lines: Iterable[str] | Callable[[], Iterable[str]],
         size: int,
         *,
         special: Sequence[str] = (END_OF_LINE, UNKNOWN),
@@ -89,8 +92,10 @@ class Subwords:
         """Learns byte-pair encoding: the most frequent merges of a text.
 
         Args:
-            lines: Sentences; of all languages that share the vocabulary.
-            size: Entries of the vocabulary: special tokens, characters and merges.
+            lines: Sentences, of all languages that share the vocabulary; or a function that reads
+                them: it is called twice, so that they need not be in memory.
+            size: Entries of the vocabulary: special tokens, characters and merges. Characters are
+                at most the larger of 1000 and half of it.
             special: Special tokens, which get the first ids in this order.
 
         Raises:
@@ -132,14 +137,17 @@ class Subwords:
                 decoders.Replace(_LITERAL_MARK, _MARK),
             ]
         )
+        read = lines if callable(lines) else [*lines].__iter__
+        characters = _frequent_characters(read(), size)
         trainer = trainers.BpeTrainer(
             vocab_size=size,
             min_frequency=2,  # what occurs once teaches nothing
             special_tokens=list(special),
-            limit_alphabet=_CHARACTERS,
+            initial_alphabet=characters,  # equally frequent ones would be taken by chance
+            limit_alphabet=max(_CHARACTERS, len(characters)),
             show_progress=False,
         )
-        tokenizer.train_from_iterator(lines, trainer)
+        tokenizer.train_from_iterator(read(), trainer)
         found = tokenizer.get_vocab_size()
         if found < size:
             raise ValueError(
@@ -282,6 +290,21 @@ class Subwords:
 
     def __repr__(self) -> str:
         return f"Subwords({len(self)} entries, fingerprint={self.fingerprint!r})"
+
+
+def _frequent_characters(lines: Iterable[str], size: int) -> list[str]:
+    """The characters of a text that get entries of their own; none where all of them do."""
+    counts: Counter[str] = Counter()
+    for line in lines:
+        counts.update(unicodedata.normalize("NFC", line))
+    counts[_LITERAL_MARK] += counts.pop(_MARK, 0)
+    ranked = sorted((-n, sign) for sign, n in counts.items() if n and not sign.isspace())
+    if len(ranked) < _CHARACTERS:  # with the mark
+        return []
+    found = np.cumsum([-n for n, _ in ranked])
+    needed = 1 + int(np.searchsorted(found, _SHARE * found[-1]))
+    most = max(_CHARACTERS, min(needed + 1, size // 2))
+    return [_MARK, *(sign for _, sign in ranked[: most - 1])]
 
 
 def _check_installed() -> None:

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -132,8 +132,11 @@ class ParallelCorpus:
         files = text.files("train")
 
         def build(folder: Path) -> None:
-            lines = (line for file in files for line in read_sentences(file))
-            tokenizer = Subwords.learn(lines, text.vocabulary_size, special=_SPECIAL)
+            tokenizer = Subwords.learn(
+                lambda: chain.from_iterable(map(read_sentences, files)),
+                text.vocabulary_size,
+                special=_SPECIAL,
+            )
             tokenizer.write(folder / _TOKENIZER)
 
         source = {"files": self._content(files), "size": text.vocabulary_size}
