@@ -86,8 +86,22 @@ class Both(Backbone):
         return y, state + x.sum(1)
 
 
-def test_a_matrix_and_its_transpose_stay_two():
-    model = LanguageModel(nn.Embedding(V, M), Both(), Softmax(M, V)).eval()
+class Alike(Backbone):
+    """Has parameters whose names differ in dots alone."""
+
+    def __init__(self):
+        super().__init__(M, M)
+        self.first = nn.ParameterDict({"in_bias": torch.randn(M)})
+        self.first_in = nn.ParameterDict({"bias": torch.randn(M)})
+
+    def segment(self, x, state):
+        state = x.new_zeros(1, len(x), M) if state is None else state
+        return x * self.first["in_bias"] + self.first_in["bias"], state + x.sum(1)
+
+
+@pytest.mark.parametrize("backbone", [Both, Alike])
+def test_two_parameters_stay_two(backbone):
+    model = LanguageModel(nn.Embedding(V, M), backbone(), Softmax(M, V)).eval()
     step, _ = plain_step(model)
     tokens = torch.randint(V, (3,))
     found, _ = step(tokens, *start_state(model, 3))

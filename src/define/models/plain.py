@@ -112,6 +112,8 @@ def _kept(root: nn.Module, parameter: str | None, node: str, value: Tensor) -> s
         if one or tensor.is_set_to(value):  # a transpose or a part begins at the same place
             return name
     name = node if parameter is None else parameter.replace(".", "_")
+    while hasattr(root, name):  # that of `a.b_c`, which `a_b.c` would have too
+        name += "_"
     value = value.detach().contiguous()
     if value.is_floating_point():
         root.register_parameter(name, nn.Parameter(value))
