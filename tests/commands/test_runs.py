@@ -43,6 +43,16 @@ def test_runs_are_listed(runs, trained, monkeypatch, capsys):
     assert (row["state"], row["epoch"], row["epochs"], row["test"]) == ("stopped", 1, 2, None)
 
 
+def test_a_run_that_patience_ended_is_listed_with_the_epochs_that_it_had(runs, capsys):
+    run = Run(runs / "finished")
+    (run.path / "checksums.json").unlink()  # its settings are changed on purpose
+    text = run.config.read_text().replace("patience: 0", "patience: 1")
+    run.config.write_text(text.replace("  epochs: 1\n", "  epochs: 30\n"))
+    main(["runs", str(run.path), "--json"])
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["state"], row["epoch"], row["epochs"]) == ("finished", 1, 30)
+
+
 def test_a_run_that_trains_now_is_listed_as_that(runs, capsys):
     with Run(runs / "begun").locked():
         main(["runs", str(runs / "begun"), "--json"])

@@ -8,7 +8,9 @@ import torch
 from safetensors.torch import save_file
 
 from define.__main__ import main
+from define.commands.common import summary_of
 from define.data import Vocabulary
+from define.training import Run
 
 WORDS = "the a cat dog bird sees hears likes small large and of in house tree river".split()
 
@@ -21,21 +23,21 @@ def runs(tmp_path_factory):
     for split, lines in (("train", 100), ("valid", 20), ("test", 20)):
         text = "".join(" ".join(draw.choices(WORDS, k=9)) + "\n" for _ in range(lines))
         (folder / "text" / f"{split}.txt").write_text(text)
-    for name, embedding in (
-        ("standard", ["torch.nn.Embedding"]),
-        ("DeFINE", ["DeFINE", "--embedding.map", "8", "--embedding.expand_dim", "16"]),
-    ):
-        options = [
-            *("train", "text", "--run", str(folder / name), "--data.path", str(folder / "text")),
-            *("--data.min_count", "1", "--data.cache", str(folder / "cache")),
-            *("--embedding_dim", "12", "--hidden_size", "8", "--training.epochs", "1"),
-            *("--training.batch_size", "4", "--training.evaluation_batch_size", "4"),
-            *("--training.log_correlation", "true", "--training.accelerator", "cpu"),
-        ]
-        if name == "DeFINE":
-            embedding += ["--embedding.max_groups", "2"]
-        main([*options, "--embedding", *embedding])
+    unit = ("--embedding.map", "8", "--embedding.expand_dim", "16", "--embedding.max_groups", "2")
+    main(train(folder, folder / "standard", "torch.nn.Embedding"))
+    main(train(folder, folder / "DeFINE", "DeFINE", *unit))
     return folder
+
+
+def train(folder, run, embedding, *more):
+    return [
+        *("train", "text", "--run", str(run), "--data.path", str(folder / "text")),
+        *("--data.min_count", "1", "--data.cache", str(folder / "cache")),
+        *("--embedding_dim", "12", "--hidden_size", "8", "--training.epochs", "1"),
+        *("--training.batch_size", "4", "--training.evaluation_batch_size", "4"),
+        *("--training.log_correlation", "true", "--training.accelerator", "cpu"),
+        *("--embedding", embedding, *more),
+    ]
 
 
 def test_correlation_is_logged_at_each_validation(runs):
@@ -73,6 +75,15 @@ def test_what_is_wrong_is_said_in_one_line(runs, tmp_path, options, message):
     with pytest.raises(SystemExit, match=message):
         main(["analyze", str(runs / "DeFINE"), "--output", str(tmp_path), *options])
     assert not list(tmp_path.iterdir())
+
+
+def test_an_epoch_is_that_of_training_however_many_validations_it_has(runs, tmp_path):
+    """Eight validations of 20 batches come after each second one: there are ten."""
+    options = ["--training.validations", "8", "--training.epochs", "2"]
+    main(train(runs, tmp_path / "run", "torch.nn.Embedding", *options, "--training.length", "13"))
+    summary = summary_of(Run(tmp_path / "run"))
+    assert len(summary.history) == 20
+    assert summary.epoch_tokens == summary.tokens / 2
 
 
 def test_two_tables_of_one_name_are_refused(runs, tmp_path):

@@ -40,10 +40,12 @@ def summary_of(run: "Run") -> "RunSummary":
 
     config = read_text(run.config)
     seedless = "\n".join(x for x in config.splitlines() if not x.startswith("seed:"))
-    validations = read_settings(run.config)[1].get("training", {}).get("validations")
+    training = read_settings(run.config)[1].get("training", {})
+    epochs = None if training.get("patience") else training.get("epochs")  # all of them, or fewer
     run.check(run.summary)
     summary = RunSummary.from_json(run.summary)
-    return replace(summary, settings=seedless, validations=validations)
+    validations = training.get("validations")
+    return replace(summary, settings=seedless, validations=validations, epochs=epochs)
 
 
 def warn_of_differences(names: "Sequence[str]", **marks: "Sequence[str]") -> None:

@@ -43,18 +43,20 @@ def _row(run: "Run") -> dict[str, Any] | None:
     if recipe is None:
         return None
     run.check(run.config)
-    epochs = settings.get("training", {}).get("epochs")
+    training = settings.get("training", {})
+    validations, epochs = _validations(run.path), training.get("epochs")
+    done = validations[-1][0] if validations else 0
     row = {"run": str(run.path), "recipe": recipe, "embedding": embedding_name(recipe, settings)}
     if run.summary.is_file():
         summary = summary_of(run)
         row |= {"embedding": summary.embedding, "state": "finished"}
         measured = {"valid": summary.valid_perplexity, "test": summary.test_perplexity}
-        return {**row, "epoch": epochs, "epochs": epochs, **measured}
-    validations = _validations(run.path)
+        ended = done if training.get("patience") and done else epochs
+        return {**row, "epoch": ended, "epochs": epochs, **measured}
     row["state"] = "stopped" if run.resumable and validations else "begun"
     if run.in_use:
         row["state"] = "training"
-    row |= {"epoch": validations[-1][0] if validations else 0, "epochs": epochs}
+    row |= {"epoch": done, "epochs": epochs}
     return {**row, "valid": min((ppl for _, ppl in validations), default=None), "test": None}
 
 

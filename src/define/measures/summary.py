@@ -26,7 +26,7 @@ class RunSummary:
         tokens: Training tokens seen, repetitions counted.
         history: (training tokens seen, validation perplexity) at each validation.
         settings: Recipe and arguments without the seed, if they are known.
-        validations: Validations per epoch, if it is known.
+        validations: Validations per epoch that were asked for, if it is known.
         peak_memory: Most bytes in use up to the end of training, on a CUDA device by tensors there,
             otherwise by the process; None if unknown.
         valid_bleu: BLEU on the validation text, of a translation model.
@@ -34,6 +34,7 @@ class RunSummary:
         bleu_signature: How BLEU was taken.
         texts: A digest of the texts that it was measured on; empty if unknown.
         stored_bytes: Those of a model whose tables were compressed; None where its parameters tell.
+        epochs: Epochs that it was trained for, if it is known.
     """
 
     name: str
@@ -55,6 +56,7 @@ class RunSummary:
     bleu_signature: str = ""
     texts: str = ""
     stored_bytes: int | None = None
+    epochs: int | None = None
 
     @property
     def kind(self) -> tuple[object, ...]:
@@ -64,7 +66,9 @@ class RunSummary:
 
     @property
     def epoch_tokens(self) -> float | None:
-        """Training tokens an epoch, if that is known."""
+        """Training tokens an epoch, if that is known; nearly, where its epochs are not."""
+        if self.epochs is not None:
+            return self.tokens / self.epochs
         if self.validations is None or not self.history:
             return None
         return self.history[-1][0] * self.validations / len(self.history)
