@@ -106,3 +106,17 @@ def test_two_parameters_stay_two(backbone):
     tokens = torch.randint(V, (3,))
     found, _ = step(tokens, *start_state(model, 3))
     assert_close(found, model.head.log_prob(model.hidden(tokens[:, None])[0][:, 0]))
+
+
+class InPlace(Both):
+    def segment(self, x, state):
+        total = torch.zeros(M)
+        total[1:] += x.sum((0, 1))[1:]
+        y, state = super().segment(x, state)
+        return y + total, state
+
+
+def test_what_a_step_would_write_into_itself_is_refused():
+    model = LanguageModel(nn.Embedding(V, M), InPlace(), Softmax(M, V))
+    with pytest.raises(ValueError, match=r"aten.add_.Tensor writes into a constant"):
+        plain_step(model)

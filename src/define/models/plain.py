@@ -50,6 +50,9 @@ def plain_step(model: LanguageModel) -> tuple[fx.GraphModule, list[list[int]]]:
         A module ``(tokens, *state) -> (log_probabilities, *state)`` for ids (batch,) int64, whose
         parameters are all tensors that it reads; and for each tensor of the state the axes that may
         have any size.
+
+    Raises:
+        ValueError: If the model writes in place into a tensor of its own, such as `torch.zeros(3)`.
     """
     model = copy.deepcopy(model).float().cpu().eval()
     start, (_, after) = start_state(model, 2), model.hidden(torch.zeros(3, 2, dtype=torch.int64))
@@ -93,6 +96,8 @@ def _folded(program: torch.export.ExportedProgram) -> fx.GraphModule:
         elif node.op == "call_function" and all(read in known for read in node.all_input_nodes):
             args, options = map_arg((node.args, node.kwargs), known.__getitem__)
             known[node] = node.target(*args, **options)
+        elif any(part in known for part in _written(node)):
+            raise ValueError(f"{node.target} writes into a constant, which would remember it.")
     for node, value in known.items():
         if isinstance(value, Tensor) and any(user not in known for user in node.users):
             with graph.inserting_before(node):
@@ -102,6 +107,14 @@ def _folded(program: torch.export.ExportedProgram) -> fx.GraphModule:
     for node in reversed(known):
         graph.erase_node(node)
     return fx.GraphModule(root, graph).eval()
+
+
+def _written(node: fx.Node) -> list[fx.Node]:
+    """What a node changes in place."""
+    schema = getattr(node.target, "_schema", None)
+    pairs = [] if schema is None else zip(schema.arguments, node.args, strict=False)
+    written = (given for a, given in pairs if a.alias_info is not None and a.alias_info.is_write)
+    return [given for given in written if isinstance(given, fx.Node)]
 
 
 def _kept(root: nn.Module, parameter: str | None, node: str, value: Tensor) -> str:
