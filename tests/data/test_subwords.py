@@ -196,6 +196,8 @@ def test_a_learned_tokenizer_and_that_of_a_run(prose, tmp_path, cache):
     assert again.encode("The mat!") == corpus.encode("The mat!")
     away = Text(tmp_path / "away", run / "vocabulary.txt", tokenizer="bpe").open()
     assert away.decode(away.encode("The mat!")) == "The mat!"
+    with pytest.raises(ValueError, match="vocabulary.txt is of subwords.* tokenizer must be 'bpe'"):
+        Text(prose, run / "vocabulary.txt").open().split("valid")
     (run / "tokenizer.json").unlink()
     with pytest.raises(FileNotFoundError, match=r"tokenizer\.json is no file"):
         _ = Text(prose, run / "vocabulary.txt", tokenizer="bpe").open().vocabulary

@@ -121,9 +121,14 @@ class Corpus:
         Raises:
             FileNotFoundError: As for `vocabulary`.
             ModuleNotFoundError: If `tokenizers` is not installed.
-            ValueError: As for `vocabulary`.
+            ValueError: As for `vocabulary`; if words are asked for of a vocabulary of subwords.
         """
         if self._source.tokenizer is None:
+            if self._given is not None and self._given.with_name(_TOKENIZER).is_file():
+                raise ValueError(
+                    f"{self._given} is of subwords, not of words: with the {_TOKENIZER} beside it, "
+                    "tokenizer must be 'bpe' and not None."
+                )
             return None
         if self._given is not None:
             return Subwords.read(self._given.with_name(_TOKENIZER))
@@ -147,7 +152,8 @@ class Corpus:
     def write(self, folder: Path) -> None:
         """Writes what a model needs of it: `vocabulary.txt`, with subwords also `tokenizer.json`.
 
-        That `vocabulary.txt` is then the `vocabulary` of a `Text` with the same ids.
+        That `vocabulary.txt` is then the `vocabulary` of a `Text` with the same ids and, with
+        subwords, `tokenizer="bpe"`.
         """
         if self.tokenizer is not None:
             self.tokenizer.write(Path(folder) / _TOKENIZER)
