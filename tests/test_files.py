@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from define.files import atomic_write, checksum, new_folder, write_bytes, write_text
+from define.files import atomic_write, check_place, checksum, new_folder, write_bytes, write_text
 
 
 def names(folder):
@@ -66,6 +66,13 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
     file = tmp_path / "none" / "file"
     with pytest.raises(FileNotFoundError, match=f"^{file} cannot be written: {file.parent} is no"):
         write_text(file, "")
+
+
+def test_a_place_that_may_not_be_written_is_named(tmp_path, monkeypatch):
+    check_place(tmp_path / "new" / "folder")
+    monkeypatch.setattr("os.access", lambda *_, **__: False)
+    with pytest.raises(PermissionError, match=f"may not write to {tmp_path}"):
+        check_place(tmp_path / "new" / "folder")
 
 
 def test_a_link_stays_a_link(tmp_path):

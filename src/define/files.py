@@ -115,8 +115,9 @@ def check_place(path: Path) -> None:
     place = next(place for place in (path, *path.parents) if os.path.lexists(place))
     if not place.is_dir():
         raise NotADirectoryError(f"{path} cannot be made: {place} is no folder.")
-    if not os.access(place, os.W_OK | os.X_OK):
-        raise PermissionError(f"{path} cannot be written: {place} is of others.")
+    now = os.access in os.supports_effective_ids  # as whom the process acts
+    if not os.access(place, os.W_OK | os.X_OK, effective_ids=now):
+        raise PermissionError(f"{path} cannot be written: you may not write to {place}.")
 
 
 def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:

@@ -20,6 +20,8 @@ from define.training.language_modeling import LanguageModeling
         (("--training.devices", "3"), ["devices=3", "batch_size=4"]),
         (("--data.max_size", "1"), ["max_size=1"]),
         (("--training.batch_size", "5000"), ["5000", "2000 tokens"]),
+        (("--embedding_std", "-1"), ["do not make a model", "-1"]),
+        (("--embedding_std", "0", "--training.start_from_text", "true"), ["std=0"]),
     ],
 )
 def test_wrong_values_are_named(option, values, folder, tmp_path, capsys, unchecked):

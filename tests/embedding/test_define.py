@@ -168,6 +168,7 @@ def test_groups_that_do_not_fit_name_what_would(map, max_groups, depth):
         ({"activation": "relu"}, "activation='relu' must be a class or function .* torch.nn.GELU"),
         ({"norm": "layer"}, "norm='layer' must be a class or function .* torch.nn.LayerNorm"),
         ({"map": "16"}, "map='16' must be a width"),
+        ({"map": True}, "map=True must be a width"),
         ({"map": lambda v, n: "16"}, "map='16' must be a width"),
     ],
 )

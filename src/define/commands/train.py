@@ -55,8 +55,11 @@ def command(parser: "ArgumentParser", args: list[str]) -> None:
 
     run, given = Run(folder), settings
     settings = begin(run, name, given)
-    experiment = make_experiment(name, settings)  # before the folder is taken: it may be wrong
-    _say_what(experiment, run)
+    try:  # before the folder is taken: it may be wrong
+        experiment = make_experiment(name, settings)
+        _say_what(experiment, run)
+    except (AssertionError, RuntimeError) as error:  # classes of torch raise their own
+        raise ValueError(f"These settings do not make a model: {error}") from error
     if not Placement.of(experiment.training).rank:  # the first process says it
         defaults = recipe_parser(name).get_defaults(skip_validation=True)
         for line in (*without_effect(experiment, settings, defaults), *kept(settings, defaults)):

@@ -30,12 +30,15 @@ def start_from_text(embedding: nn.Module, ids: Int[Tensor, " tokens"], reach: in
         reach: How far neighbours are counted.
 
     Raises:
-        ValueError: If the text has fewer than two tokens, or an id outside of the vocabulary.
+        ValueError: If the text has fewer than two tokens, or an id outside of the vocabulary, or
+            the embedding's deviation is 0.
     """
     size, width = table_size(embedding)
     like = next(embedding.parameters())
     plain = isinstance(embedding, nn.Embedding)
     std = float(embedding.weight.detach().std() if plain else cast(Embedding, embedding).std)
+    if not std > 0:
+        raise ValueError(f"{std=} of the embedding must be above 0: rows get it from the text.")
     vectors = count_vectors(ids, size, width, reach=reach).to(like) * std
     with torch.no_grad():
         approximate(embedding, check_target(vectors, embedding, None))

@@ -91,7 +91,8 @@ class FactorizedEmbedding(Embedding):
             std = cast(float, getattr(map, "std", 1.0)) if std is None else std
             module = map
         else:
-            if not hasattr(map, "__index__"):
+            # True is the `freeze` of torch's from_pretrained, and would be a width of 1.
+            if isinstance(map, bool) or not hasattr(map, "__index__"):
                 raise TypeError(
                     f"{map=} must be a width (an integer), an embedding module, or what makes one."
                 )
