@@ -178,8 +178,9 @@ def test_nothing_can_be_generated_from_nothing_or_with_nonsense():
     model = standard_lstm()
     with pytest.raises(ValueError, match=r"tokens \(2, 0\) must hold at least one token"):
         model.generate(torch.empty(2, 0, dtype=torch.int64), 3)
-    with pytest.raises(ValueError, match="temperature=-1.0"):
-        model.generate(torch.zeros(1, 1, dtype=torch.int64), 3, temperature=-1.0)
+    for temperature in (-1.0, float("nan")):
+        with pytest.raises(ValueError, match=f"{temperature=}"):
+            model.generate(torch.zeros(1, 1, dtype=torch.int64), 3, temperature=temperature)
     with pytest.raises(ValueError, match="k=0 must be within"):
         model.generate(torch.zeros(1, 1, dtype=torch.int64), 3, top_k=0)
     with pytest.raises(ValueError, match="max_new_tokens=-1"):

@@ -13,6 +13,8 @@ from define.training import Training
         ({"validations": 0}, "validations=0"),
         ({"learning_rate": 0.0}, "learning_rate=0.0"),
         ({"unit_rate": -1.0}, "unit_rate=-1.0"),
+        ({"learning_rate": float("nan")}, "learning_rate=nan must be above 0"),
+        ({"clip": float("nan")}, "clip=nan must be at least 0"),
         ({"clip": -0.1}, "clip=-0.1"),
         ({"patience": -1}, "patience=-1"),
         ({"activation_regularization": -2.0}, "activation_regularization=-2.0"),

@@ -91,7 +91,7 @@ def fit_embedding(
     """
     if rounds < 0 or batch_size < 1:
         raise ValueError(f"{rounds=} must be at least 0, {batch_size=} at least 1.")
-    if lr <= 0 or tolerance < 0:
+    if not (lr > 0 and tolerance >= 0):
         raise ValueError(f"{lr=} must be above 0, {tolerance=} at least 0.")
     target = check_target(torch.as_tensor(table).detach(), embedding, weights, chunk_size)
     # Without dropout: it has nothing to regularize here.

@@ -120,7 +120,7 @@ class LanguageModel(nn.Module):
         """
         if tokens.shape[-1] < 1:
             raise ValueError(f"tokens {tuple(tokens.shape)} must hold at least one token a row.")
-        if max_new_tokens < 0 or temperature < 0:
+        if not (max_new_tokens >= 0 and temperature >= 0):
             raise ValueError(f"{max_new_tokens=} and {temperature=} must be at least 0.")
         if not all(0 <= id_ < self.head.num_classes for id_ in banned):
             raise ValueError(f"{banned=} must be ids within {self.head.num_classes}.")

@@ -78,7 +78,7 @@ class Fitting:
     def __post_init__(self) -> None:
         self._check_from(1, "epochs", "validations", "devices", "accumulate_grad_batches")
         for name in ("learning_rate", "unit_rate"):
-            if (value := getattr(self, name)) <= 0:
+            if not (value := getattr(self, name)) > 0:  # nor NaN
                 raise ValueError(f"{name}={value} must be above 0.")
         self._check_from(0, "clip", "patience")
         names = get_args(MatmulPrecision)
@@ -87,7 +87,7 @@ class Fitting:
 
     def _check_from(self, least: int, *names: str) -> None:
         for name in names:
-            if (value := getattr(self, name)) < least:
+            if not (value := getattr(self, name)) >= least:
                 raise ValueError(f"{name}={value} must be at least {least}.")
 
 
