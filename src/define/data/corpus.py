@@ -74,7 +74,7 @@ class Statistics:
         return (
             f"{self.replaced / self.tokens:.1%} of {self.split} became <unk>, which is easy to "
             "predict: its perplexity says little and cannot be compared with that of other "
-            "vocabularies. Subwords leave nothing out (tokenizer='bpe')."
+            "vocabularies. Subwords of the text itself leave out little (tokenizer='bpe')."
         )
 
     def __str__(self) -> str:
