@@ -147,7 +147,9 @@ class Parser(ArgumentParser):
         yield f"\nmost used options ({self.prog.replace(' [options]', '')} --help-all shows all):"
         actions = {action.dest: action for action in self._actions}
         for action in filter(None, map(actions.get, self.short)):
-            text = re.split(r"(?<=[.;]) ", action.help or "")[0].rstrip(".;")
+            if action.help == argparse.SUPPRESS:
+                continue
+            text = re.split(r"(?<=[.;]) ", _plain(action.help or ""))[0].rstrip(".;")
             if action.default not in (None, argparse.SUPPRESS, ()):
                 text += f" (default: {_said(action.default)})"
             head = f"  {action.option_strings[0]} {_metavar(action)}"
@@ -193,7 +195,7 @@ class _Formatter(DefaultHelpFormatter):
         return None if text is not None and text.startswith("<class") else text
 
     def _get_help_string(self, action: argparse.Action) -> str:
-        text = super()._get_help_string(action)
+        text = _plain(super()._get_help_string(action))
         if action.default in (None, "", [], ()) or action.nargs == 0:  # nothing is given then
             text = re.sub(r"(, )?default: %\(default\)s", "", text).replace(" ()", "")
         default: Any = action.default  # a list stands for several words on the command line
@@ -218,6 +220,11 @@ def _is_required(action: argparse.Action) -> bool:
 def _metavar(action: argparse.Action) -> str:
     metavar = action.metavar or action.dest.rpartition(".")[2].upper()
     return metavar if isinstance(metavar, str) else " ".join(metavar)
+
+
+def _plain(text: str) -> str:
+    """A docstring's text without the roles of its links."""
+    return re.sub(r":\w+:`~?([^`]*)`", r"`\1`", text)
 
 
 def _said(value: object) -> str:

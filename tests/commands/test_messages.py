@@ -122,6 +122,7 @@ def test_help_of_a_recipe_is_short_first(recipe, capsys):
         assert f"\n  {option}" in short and f"\n  {option}" in whole
     assert "--training.clip " not in short and "--training.clip " in whole
     assert "--help-all" in short
+    assert not re.search("SUPPRESS|:func:|:class:|:meth:", short + whole)
     assert ("usage: define train" in short) and ("--data.path PATH" in short) == (
         recipe != "pydocs"
     )

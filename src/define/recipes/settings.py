@@ -70,6 +70,7 @@ SHORT = (
     "training.batch_size",
     "training.learning_rate",
     "training.unit_rate",
+    "training.start_from_text",
     "training.accelerator",
     "training.precision",
     "seed",
