@@ -103,8 +103,8 @@ MEASURED = (
             Result("standard", 1, 1, 96.4),
             # Of the sections on equal parameters, "each method tuned alike".
             Result("adaptive", 1, 0.21, 99.4),
-            Result("projected", 40 / 200, 0.21, 101.0),
-            Result("DeFINE", 32 / 200, 0.21, 107.1),
+            Result("projected", 40 / 200, 0.21, 100.6),
+            Result("DeFINE", 32 / 200, 0.21, 106.7),
             Result("projected, adaptive", 169 / 200, 0.21, 93.2),
             Result("DeFINE, adaptive", 120 / 200, 0.20, 96.1),
             Result("projected", 96 / 200, 0.50, 92.0),

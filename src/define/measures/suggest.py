@@ -103,7 +103,7 @@ class Advice:
                 "With millions of tokens, or from its text with many words, a row that is computed "
                 "from an adaptive Map was ahead of adaptive input of the same size with Adam, by 2 "
                 "to 7 % in LSTMs and by up to 2 % in Transformer-XL, and one matrix is enough; "
-                "with SGD it was 5 to 24 % behind."
+                "with SGD it was 7 to 24 % behind."
             )
         parts.append("For a table that is trained already, see define compress.")
         text = [_wrapped(f"{head} {first.code}"), table, *(fill(part, 100) for part in parts)]
