@@ -14,7 +14,7 @@ from tiny import Killed, arguments, cache_in, checkpoint_of, experiment, write_t
 from define.__main__ import main
 from define.files import checksum
 from define.recipes import settings
-from define.training import Fitting, Placement, Run, Stopped, StopSignals
+from define.training import Run, Stopped, StopSignals
 from define.training.language_modeling import LanguageModeling
 
 MORE = ("--training.epochs", "2", "--training.length", "20", "--dropout", "0.3")
@@ -370,33 +370,6 @@ def test_a_run_is_evaluated_from_elsewhere(folder, tmp_path, monkeypatch, capsys
     monkeypatch.chdir(tmp_path / "elsewhere")
     main(["evaluate", "../run"])
     assert "test perplexity" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("environment", "expected"),
-    [
-        ({}, Placement(3, 1, 0)),
-        ({"LOCAL_RANK": "2"}, Placement(3, 1, 2)),  # Lightning started it
-        (
-            {
-                "TORCHELASTIC_RUN_ID": "none",
-                "WORLD_SIZE": "8",
-                "LOCAL_WORLD_SIZE": "4",
-                "RANK": "5",
-                "LOCAL_RANK": "1",
-            },
-            Placement(4, 2, 5),
-        ),
-        (
-            {"SLURM_NTASKS": "6", "SLURM_NNODES": "2", "SLURM_PROCID": "4", "SLURM_JOB_NAME": "x"},
-            Placement(3, 2, 4),
-        ),
-        ({"SLURM_NTASKS": "6", "SLURM_PROCID": "0", "SLURM_JOB_NAME": "bash"}, Placement(3)),
-    ],
-)
-def test_processes_as_the_environment_says(environment, expected):
-    found = Placement.of(Fitting(devices=3), environment)
-    assert found == expected and found.world_size == expected.devices * expected.nodes
 
 
 @pytest.mark.parametrize(
